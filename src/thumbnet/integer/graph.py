@@ -1,0 +1,158 @@
+"""The integer graph: the one table from which the simulator, TFLite, ONNX and C are all made.
+
+Layout is NHWC as in TFLite: a tensor's shape is `(height, width, channels)` or `(features,)`, the batch axis left out.
+All activations are int8. A node holds everything its arithmetic needs as integers, so exporters only spell it.
+
+Operations and their weights (`w`), in the order of `inputs`:
+
+| op | attrs | arrays |
+| --- | --- | --- |
+| conv2d | stride (h, w), padding (top, left, bottom, right), dilation (h, w), groups | weight int8 [O, kh, kw, I/groups], bias int32 [O], multiplier int32 [O], shift int32 [O] |
+| depthwise_conv2d | as conv2d, without groups; output channel c reads input channel c // (O/I) | weight int8 [kh, kw, O], bias, multiplier, shift |
+| dense | – | weight int8 [O, I], bias, multiplier, shift (per-tensor scale: all equal) |
+| add, sub | left_shift, (multiplier, shift) of each input and of the output | – |
+| mul | multiplier, shift; input 1 may be (1, 1, C) against (H, W, C) | – |
+| max_pool2d, avg_pool2d | kernel, stride, padding | – |
+| global_avg_pool | multiplier, shift | – |
+| lut | (elementwise function, by table) kind | table int8 [256], indexed by value + 128 |
+| concat | axis (of the NHWC shape) | – (inputs share the output's quantization, see requantize) |
+| pad | padding (top, left, bottom, right); pads with the zero point | – |
+| reshape | shape | – |
+| requantize | multiplier, shift | – |
+| resize_nearest | size | – |
+| slice | axis, start, stop | – |
+| softmax | beta-scaled multiplier and shift, diff_min | – |
+
+`clamp` is the (low, high) of the stored int8 output, activation function included. A padded convolution pads with its
+input's zero point. Multipliers are Q31 and shifts are as TFLite spells them: positive = left, negative = right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save
+
+from thumbnet.errors import ModelError
+from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
+
+Array = npt.NDArray[Any]
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class QTensor:
+    """An int8 activation: `real = scale * (stored - zero_point)`. `scale` is the float32 value TFLite stores."""
+
+    name: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNode:
+    """One operation with all its integer parameters; it writes the tensor that carries its name."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    clamp: tuple[int, int] = (-128, 127)
+    weight_scale: tuple[float, ...] = ()  # float32 scales of the weights, for formats that store them
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerGraph:
+    """Tensors by name, and nodes in execution order."""
+
+    name: str
+    tensors: Mapping[str, QTensor]
+    inputs: tuple[str, ...]
+    nodes: tuple[IntegerNode, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, IntegerNode]:
+        return MappingProxyType({n.name: n for n in self.nodes})
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of int8 weights and tables, without bias and requantization parameters."""
+        return sum(int(n.arrays[k].nbytes) for n in self.nodes for k in ("weight", "table") if k in n.arrays)
+
+    @cached_property
+    def digest(self) -> str:
+        h = hashlib.sha256(json.dumps(_structure(self), sort_keys=True).encode())
+        for node in self.nodes:
+            for key in sorted(node.arrays):
+                h.update(np.ascontiguousarray(node.arrays[key]).tobytes())
+        return h.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes `path` (JSON) and `path` with suffix `.safetensors` beside it."""
+        arrays = {f"{n.name}/{k}": np.ascontiguousarray(a) for n in self.nodes for k, a in n.arrays.items()}
+        write_bytes_atomic(path.with_suffix(".safetensors"), save(arrays))
+        write_json_atomic(path, _structure(self))
+
+    @staticmethod
+    def load(path: Path) -> IntegerGraph:
+        data = read_json(path)
+        if data.get("format") != FORMAT_VERSION:
+            raise ModelError(f"{path} is not a Thumbnet integer graph of format {FORMAT_VERSION}.")
+        arrays = load_file(path.with_suffix(".safetensors"))
+        nodes = tuple(
+            IntegerNode(
+                n["name"],
+                n["op"],
+                tuple(n["inputs"]),
+                n["attrs"],
+                {k: arrays[f"{n['name']}/{k}"] for k in n["arrays"]},
+                (n["clamp"][0], n["clamp"][1]),
+                tuple(n["weight_scale"]),
+            )
+            for n in data["nodes"]
+        )
+        tensors = {
+            t["name"]: QTensor(t["name"], tuple(t["shape"]), t["scale"], t["zero_point"]) for t in data["tensors"]
+        }
+        return IntegerGraph(data["name"], tensors, tuple(data["inputs"]), nodes, tuple(data["outputs"]))
+
+
+def _structure(graph: IntegerGraph) -> dict[str, Any]:
+    return {
+        "format": FORMAT_VERSION,
+        "name": graph.name,
+        "tensors": [
+            {"name": t.name, "shape": list(t.shape), "scale": t.scale, "zero_point": t.zero_point}
+            for t in graph.tensors.values()
+        ],
+        "inputs": list(graph.inputs),
+        "nodes": [
+            {
+                "name": n.name,
+                "op": n.op,
+                "inputs": list(n.inputs),
+                "attrs": dict(n.attrs),
+                "arrays": sorted(n.arrays),
+                "clamp": list(n.clamp),
+                "weight_scale": list(n.weight_scale),
+            }
+            for n in graph.nodes
+        ],
+        "outputs": list(graph.outputs),
+    }

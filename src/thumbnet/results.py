@@ -1,0 +1,102 @@
+"""What a run is asked for and what it hands back: limits, figures, trials, and the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """Where a figure comes from."""
+
+    ESTIMATED = "estimated"  # from a model of the hardware or the linker
+    EMULATED = "emulated"  # counted on an emulated core, or read from the linked firmware
+    MEASURED = "measured"  # on the data, or on a real device
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value that says its unit and where it comes from."""
+
+    value: float
+    unit: str
+    kind: Kind
+
+    def json(self) -> dict[str, Any]:
+        return {"value": self.value, "unit": self.unit, "kind": str(self.kind)}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one integer node costs on a target. Estimated unless the run that made it says otherwise."""
+
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    macs: int
+    weight_bytes: int  # int8 weights as stored in flash
+    parameter_bytes: int  # bias, multipliers, shifts, tables
+    instructions: int
+    cycles: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an integer network costs on a target, everything the linker places included."""
+
+    kind: Kind
+    flash_bytes: int  # code + weights + parameters + constants + initial values of data
+    code_bytes: int  # .text with start-up and support routines, no constants
+    weight_bytes: int
+    ram_bytes: int  # arena + static data + stack
+    arena_bytes: int
+    static_bytes: int
+    stack_bytes: int
+    macs: int
+    instructions: int
+    cycles: int
+    latency_ms: float
+    layers: tuple[LayerCost, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Limits; None means unlimited. `max_drop` is in accuracy points (percent) below the reference."""
+
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    latency_ms: float | None = None
+    macs: int | None = None
+    max_drop: float | None = None
+
+    def violations(self, costs: Costs, drop_points: float | None = None) -> dict[str, float]:
+        """By which factor each limit is exceeded (`{"flash_bytes": 1.2}` = 20 % too much); drop in points too many."""
+        over: dict[str, float] = {}
+        for name in ("flash_bytes", "ram_bytes", "latency_ms", "macs"):
+            limit, value = getattr(self, name), getattr(costs, name)
+            if limit is not None and value > limit:
+                over[name] = value / limit
+        if self.max_drop is not None and drop_points is not None and drop_points > self.max_drop:
+            over["drop_points"] = drop_points - self.max_drop
+        return over
+
+
+class TrialState(StrEnum):
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate: the recipe that makes it from the reference, what it costs, and how well it did."""
+
+    id: str
+    recipe: dict[str, Any]  # `Recipe.json()`
+    state: TrialState
+    reason: str  # why it is infeasible, failed, or was dropped; "" for survivors
+    costs: Costs | None
+    accuracy: float | None  # percent, on the validation split, of the last rung it reached
+    rung: int  # how many rounds of training it survived; 0 = costs only
+    curve: tuple[dict[str, float], ...] = field(default=())  # {"step", "loss", "accuracy"}

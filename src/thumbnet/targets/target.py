@@ -1,0 +1,37 @@
+"""Boards and cores: data that refuses impossible combinations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Isa = Literal["generic", "dsp", "mve"]
+
+
+@dataclass(frozen=True)
+class Core:
+    """An Arm Cortex-M core as far as code generation, emulation and the cycle model need it."""
+
+    name: str  # "cortex-m4"
+    architecture: str  # "armv7e-m"
+    isa: Isa  # family of kernels it can run
+    zig_cpu: str  # "cortex_m4"
+    float_abi: Literal["soft", "hard"]
+    unicorn_model: str | None  # name in unicorn's table, None where it cannot run the core
+    qemu_machine: str | None
+    cycles: dict[str, float]  # instruction class -> cycles, see thumbnet.emulation.cycles
+    source: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board: a core with memory around it."""
+
+    name: str  # "nrf52840"
+    title: str  # "Nordic nRF52840"
+    core: Core
+    flash_bytes: int
+    ram_bytes: int
+    clock_hz: int
+    wait_states: int  # of flash at that clock, as seen by linear code with the vendor's cache or prefetch on
+    source: str  # data sheet
