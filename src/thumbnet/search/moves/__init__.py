@@ -1,0 +1,12 @@
+"""The moves of the search, in one visible table."""
+
+from __future__ import annotations
+
+from thumbnet.search.moves.depth import SkipBlock, Truncate
+from thumbnet.search.moves.resolution import SetResolution
+from thumbnet.search.moves.width import SetWidths
+from thumbnet.search.recipe import Move
+
+MOVES: dict[str, type[Move]] = {m.kind: m for m in (SetWidths, SkipBlock, Truncate, SetResolution)}
+
+__all__ = ["MOVES", "SetResolution", "SetWidths", "SkipBlock", "Truncate"]

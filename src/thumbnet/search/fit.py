@@ -1,0 +1,263 @@
+"""From a budget to networks that fit it: widths chosen by importance per byte, under exact costs.
+
+For each cut point, resolution and spread (see `Shape`) one network is made that just fits. RAM comes first: while the
+planned arena is too large, the widest group alive at its peak shrinks. Then flash: one threshold on importance per byte
+of flash decides how many channels each group keeps; bisection finds the lowest threshold whose exact flash fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thumbnet.cost import estimate
+from thumbnet.cost.memory import plan_arena
+from thumbnet.cost.plan import ArenaPlan
+from thumbnet.errors import ModelError
+from thumbnet.graph.channels import ChannelGroup
+from thumbnet.graph.graph import Graph
+from thumbnet.graph.passes import clean
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.lower import lower
+from thumbnet.results import Constraints, Costs
+from thumbnet.search.moves import SetResolution, SetWidths, Truncate
+from thumbnet.search.recipe import Context, Move, Recipe
+from thumbnet.search.space import Space
+from thumbnet.targets.target import Target
+
+STEP = 4  # widths are multiples of it: kernels work on four channels at a time
+MIN_FRACTION = 1 / 16
+SPREADS = (0.0, 0.5)
+MAX_ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is fixed before widths are fitted.
+
+    `spread` is the exponent on importance: 0 scales all groups alike, 1 follows importance fully.
+    """
+
+    cut: str | None
+    resolution: tuple[int, int] | None
+    spread: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A network that fits (or the closest miss), with its exact predicted costs."""
+
+    recipe: Recipe
+    shape: Shape
+    costs: Costs
+    violations: dict[str, float]
+    kept: float  # fraction of the reference's total importance that the kept channels hold
+
+    @property
+    def fits(self) -> bool:
+        return not self.violations
+
+
+class Fitter:
+    """Fits widths for one reference, target and set of limits."""
+
+    def __init__(self, space: Space, context: Context, target: Target, limits: Constraints) -> None:
+        self.space = space
+        self.context = context
+        self.target = target
+        self.limits = limits
+        self.groups = {g.id: g for g in space.groups}
+        self.bytes = _bytes_per_channel(space)
+        self.total = sum(float(v.sum()) for v in context.importance.values())
+
+    def shapes(self) -> Iterator[Shape]:
+        for resolution in self.space.resolutions or (None,):
+            for cut in (None, *self.space.cuts):
+                for spread in SPREADS:
+                    yield Shape(cut, resolution, spread)
+
+    def fit(self, shape: Shape) -> Fitted | None:
+        """The widest network of this shape within the limits; the closest miss if there is none; None if impossible."""
+        try:
+            caps = self._ram_caps(shape)
+            widths = self._flash_widths(shape, caps)
+            return self._fitted(shape, widths)
+        except ModelError:
+            return None
+
+    # --- candidates
+
+    def recipe(self, shape: Shape, widths: dict[str, int]) -> Recipe:
+        narrowed = {g: w for g, w in widths.items() if w < self.groups[g].size}
+        moves: list[Move] = [SetWidths(narrowed)] if narrowed else []
+        if shape.cut is not None:
+            moves.append(Truncate(shape.cut))
+        if shape.resolution is not None and shape.resolution != self.space.resolutions[0]:
+            moves.append(SetResolution(*shape.resolution))
+        return Recipe(tuple(moves))
+
+    def skeleton(self, shape: Shape, widths: dict[str, int]) -> IntegerGraph:
+        """The candidate's integer graph with its true shapes (and weights that do not matter)."""
+        return lower(clean(self.recipe(shape, widths).apply(self.space.graph, self.context)), None)
+
+    def _fitted(self, shape: Shape, widths: dict[str, int]) -> Fitted:
+        costs = estimate(self.skeleton(shape, widths), self.target)
+        recipe = self.recipe(shape, widths)
+        alive = self._alive(shape)
+        kept = sum(
+            float(np.sort(self.context.importance[g])[::-1][: widths[g]].sum()) for g in widths if g in alive
+        )
+        return Fitted(recipe, shape, costs, self.limits.violations(costs), kept / max(self.total, 1e-30))
+
+    def _alive(self, shape: Shape) -> set[str]:
+        """Groups with at least one producer before the cut."""
+        if shape.cut is None:
+            return set(self.groups)
+        names = {n.name for n in Truncate(shape.cut).apply(self.space.graph, self.context).nodes}
+        return {g.id for g in self.space.groups if any(p in names for p in g.producers)}
+
+    # --- RAM
+
+    def _ram_caps(self, shape: Shape) -> dict[str, int]:
+        caps = {g.id: g.size for g in self.space.groups}
+        limit = self.limits.ram_bytes
+        if limit is None:
+            return caps
+        owner = _owners(self.space.groups)
+        for _ in range(MAX_ROUNDS):
+            ig = self.skeleton(shape, caps)
+            plan = plan_arena(ig, self.target.core.isa)
+            costs = estimate(ig, self.target, plan)
+            excess = costs.ram_bytes - limit
+            if excess <= 0 or not self._shrink_at_peak(ig, plan, owner, caps, excess):
+                break
+        return caps
+
+    def _shrink_at_peak(
+        self, ig: IntegerGraph, plan: ArenaPlan, owner: dict[str, str], caps: dict[str, int], excess: int
+    ) -> bool:
+        """Narrows the group that fills most of the arena at its peak; False if nothing there can shrink."""
+        for group, alive in _alive_at_peak(ig, plan, owner):
+            floor = _floor(self.groups[group])
+            if caps[group] <= floor:
+                continue
+            share = min(0.5, max(excess / alive, 0.02))  # at most halve at once: the peak may move elsewhere
+            narrower = _round_down(int(caps[group] * (1 - share)))
+            caps[group] = max(floor, min(narrower, caps[group] - STEP))
+            return True
+        return False
+
+    # --- flash
+
+    def _flash_widths(self, shape: Shape, caps: dict[str, int]) -> dict[str, int]:
+        limits = self.limits
+
+        def over(widths: dict[str, int]) -> bool:
+            costs = estimate(self.skeleton(shape, widths), self.target)
+            return any(k != "ram_bytes" for k in limits.violations(costs))
+
+        if not over(caps):
+            return caps
+        return _bisect(lambda keep: self._widths_at(keep, shape.spread, caps), over)
+
+    def _widths_at(self, keep: float, spread: float, caps: dict[str, int]) -> dict[str, int]:
+        """Widths when the fraction `keep` of all flash bytes stays, the best-scored channels of each group first."""
+        if spread == 0.0:
+            return {
+                g: min(caps[g], max(_floor(self.groups[g]), _round_down(int(self.groups[g].size * keep))))
+                for g in caps
+            }
+        scored: list[tuple[float, float, str]] = []
+        for g, cap in caps.items():
+            importance = np.sort(self.context.importance[g])[::-1][:cap]
+            mean = float(self.context.importance[g].mean()) or 1e-30
+            # Within a group importance decides; between groups its root mean, tempered by `spread`, per byte.
+            weight = (mean / (self.total / 1e3)) ** spread
+            for value in importance:
+                scored.append((weight * (float(value) / mean) ** spread / self.bytes[g] ** spread, self.bytes[g], g))
+        scored.sort(key=lambda s: -s[0])
+        budget = keep * sum(s[1] for s in scored)
+        count = dict.fromkeys(caps, 0)
+        for _, size, g in scored:
+            budget -= size
+            if budget < 0:
+                break
+            count[g] += 1
+        return {g: min(cap, max(_floor(self.groups[g]), _round_down(count[g]))) for g, cap in caps.items()}
+
+
+def _bisect(
+    widths_at: Callable[[float], dict[str, int]], over: Callable[[dict[str, int]], bool]
+) -> dict[str, int]:
+    """Widths at the largest fraction (to 1/256) that is not over the limits; those at 0 where none is."""
+    low, high = 0.0, 1.0
+    best = widths_at(0.0)
+    for _ in range(8):
+        middle = (low + high) / 2
+        widths = widths_at(middle)
+        if over(widths):
+            high = middle
+        else:
+            low, best = middle, widths
+    return best
+
+
+def _alive_at_peak(ig: IntegerGraph, plan: ArenaPlan, owner: dict[str, str]) -> list[tuple[str, int]]:
+    """(group, bytes) of what is alive at the step that needs most, largest first."""
+    steps = range(len(ig.nodes))
+    use = [sum(b.bytes for b in plan.buffers if b.first <= s <= b.last) for s in steps]
+    peak = int(np.argmax(use))
+    size: dict[str, int] = {}
+    for buffer in plan.buffers:
+        if buffer.first <= peak <= buffer.last:
+            name = buffer.name
+            group = owner.get(name)
+            if group is not None:
+                size[group] = size.get(group, 0) + buffer.bytes
+    return sorted(size.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _owners(groups: tuple[ChannelGroup, ...]) -> dict[str, str]:
+    """Value name -> group; values of several groups (concats) belong to the first."""
+    owner: dict[str, str] = {}
+    for group in groups:
+        for value in group.values:
+            owner.setdefault(value, group.id)
+    return owner
+
+
+def _bytes_per_channel(space: Space) -> dict[str, float]:
+    """Flash bytes that one channel of each group accounts for in the full network: its int8 weights on both sides,
+    and 12 bytes of bias and requantization parameters per convolution output."""
+    graph: Graph = space.graph
+    size: dict[str, float] = {}
+    for group in space.groups:
+        total = 0.0
+        for node in graph.nodes:
+            if "weight" not in node.weights or node.op == "batch_norm":
+                continue
+            per_output = float(node.weights["weight"].size + 12 * node.weights["weight"].shape[0])
+            sides = {node.name, *node.inputs} & set(group.values)
+            if node.op == "depthwise_conv2d":
+                sides -= set(node.inputs)
+            for value in sides:
+                classes: npt.NDArray[np.int64] = group.values[value]
+                total += per_output * float((classes >= 0).mean()) / group.size
+        size[group.id] = max(total, 1.0)
+    return size
+
+
+def _floor(group: ChannelGroup) -> int:
+    return min(group.size, max(STEP, _round_down(int(group.size * MIN_FRACTION))))
+
+
+def _round_down(width: int) -> int:
+    """To a multiple of 8 from 32 upwards, of 4 below."""
+    step = 2 * STEP if width >= 32 else STEP
+    return max(STEP, width // step * step)
+
+
+__all__ = ["Fitted", "Fitter", "Shape"]

@@ -1,0 +1,39 @@
+"""Shallower: leave out a residual branch, or everything behind a block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from thumbnet.graph.blocks import skip_block, skippable_blocks, truncate
+from thumbnet.graph.graph import Graph
+from thumbnet.search.recipe import Context, Move
+
+
+@dataclass(frozen=True)
+class SkipBlock(Move):
+    """The block is replaced by its identity path."""
+
+    kind: ClassVar[str] = "skip"
+    block: str
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        block = next(b for b in skippable_blocks(graph) if b.name == self.block)
+        return skip_block(graph, block)
+
+    def __str__(self) -> str:
+        return f"without block {self.block}"
+
+
+@dataclass(frozen=True)
+class Truncate(Move):
+    """The network ends at `value`, with global pooling and a linear layer, fitted to the reference's answers later."""
+
+    kind: ClassVar[str] = "truncate"
+    value: str
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        return truncate(graph, self.value)
+
+    def __str__(self) -> str:
+        return f"ends after {self.value}"

@@ -1,0 +1,60 @@
+"""What may change in a network: channel groups, skippable blocks, cut points, resolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from thumbnet.errors import ModelError
+from thumbnet.graph.blocks import cut_points, skippable_blocks
+from thumbnet.graph.channels import ChannelGroup, channel_groups
+from thumbnet.graph.graph import Graph, Input
+
+MIN_SIDE = 32  # pixels; below that, pre-trained features of photographs mean little
+RESOLUTION_STEPS = (1.0, 0.875, 0.75, 0.625, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Everything the moves may touch, for one reference."""
+
+    graph: Graph  # the normalized reference that recipes start from
+    groups: tuple[ChannelGroup, ...]  # removable ones only
+    blocks: tuple[str, ...]  # names for SkipBlock
+    cuts: tuple[str, ...]  # values for Truncate, deepest first; the whole network is always an option too
+    resolutions: tuple[tuple[int, int], ...]  # (height, width), largest first
+
+    def summary(self) -> str:
+        return (
+            f"{len(self.groups)} channel groups ({sum(g.size for g in self.groups)} channels), {len(self.blocks)} "
+            f"skippable blocks, {len(self.cuts)} cut points, {len(self.resolutions)} resolutions"
+        )
+
+
+def explore_space(graph: Graph) -> Space:
+    """The design space around `graph`."""
+    return Space(
+        graph=graph,
+        groups=tuple(g for g in channel_groups(graph) if not g.pinned),
+        blocks=tuple(b.name for b in skippable_blocks(graph)),
+        cuts=tuple(reversed(cut_points(graph))),
+        resolutions=_resolutions(graph),
+    )
+
+
+def _resolutions(graph: Graph) -> tuple[tuple[int, int], ...]:
+    """Smaller inputs that the network accepts, in multiples of 8 pixels."""
+    first = graph.inputs[0]
+    if len(first.shape) != 3:
+        return ()
+    channels, height, width = first.shape
+    found = [(height, width)]
+    for factor in RESOLUTION_STEPS[1:]:
+        size = (8 * round(height * factor / 8), 8 * round(width * factor / 8))
+        if min(size) < MIN_SIDE or size in found:
+            continue
+        try:
+            replace(graph, inputs=(Input(first.name, (channels, *size)), *graph.inputs[1:])).validate()
+        except ModelError:
+            break  # a dense layer fixes the size
+        found.append(size)
+    return tuple(found)

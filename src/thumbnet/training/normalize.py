@@ -1,0 +1,82 @@
+"""Batch normalization put back into a folded network without changing its function.
+
+A folded network (every TFLite file, any network after `clean`) trains badly once channels are removed: nothing
+re-centres its activations. Fresh batch norms would throw the pre-training away, since they start by normalizing every
+channel to zero mean and unit variance. Here each one starts with the statistics measured on data as its running mean
+and variance, and with their inverse as its gain and offset: in inference mode the function is exactly what it was, in
+training mode it is the same up to the noise of batch statistics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from thumbnet.graph.graph import Graph, Node
+from thumbnet.training.module import GraphModule
+
+EPSILON = 1e-3
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+
+
+def insert_batch_norm(graph: Graph, images: torch.Tensor, *, batch: int = 64) -> Graph:
+    """Adds a batch norm behind every convolution that has none.
+
+    `images` is float32 [N, C, H, W], preprocessed; a few hundred suffice. A fused activation moves behind the batch
+    norm as a node of its own.
+    """
+    if any(n.op == "batch_norm" for n in graph.nodes):
+        raise ValueError("insert_batch_norm expects a graph whose batch norms are folded; call clean() first")
+    bare = graph.with_nodes(_split_activation(graph))
+    taps = [n.name for n in bare.nodes if n.op in _CONVOLUTIONS]
+    mean, var = _statistics(bare, taps, images, batch)
+    nodes: list[Node] = []
+    renamed: dict[str, str] = {}
+    for node in bare.nodes:
+        nodes.append(Node(node.name, node.op, tuple(renamed.get(v, v) for v in node.inputs), node.attrs, node.weights))
+        if node.name in mean:
+            name = f"{node.name}.norm"
+            m, v = mean[node.name], var[node.name]
+            weights = {"weight": np.sqrt(v + EPSILON).astype(np.float32), "bias": m, "mean": m, "var": v}
+            nodes.append(Node(name, "batch_norm", (node.name,), {"eps": EPSILON}, weights))
+            renamed[node.name] = name
+    out = bare.with_nodes(nodes, tuple(renamed.get(v, v) for v in bare.outputs))
+    out.validate()
+    return out
+
+
+def _split_activation(graph: Graph) -> list[Node]:
+    """Convolutions without fused activation; the activation gets the old name, so that consumers need no change."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        activation = node.attrs.get("activation", "none")
+        if node.op in _CONVOLUTIONS and activation != "none":
+            inner = f"{node.name}.linear"
+            nodes.append(Node(inner, node.op, node.inputs, {**node.attrs, "activation": "none"}, node.weights))
+            nodes.append(Node(node.name, activation, (inner,)))
+        else:
+            nodes.append(node)
+    return nodes
+
+
+def _statistics(
+    graph: Graph, taps: list[str], images: torch.Tensor, batch: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    module = GraphModule(graph).eval()
+    total: dict[str, torch.Tensor] = {}
+    square: dict[str, torch.Tensor] = {}
+    count: dict[str, int] = {}
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            values = module.forward_values(images[start : start + batch])
+            for tap in taps:
+                x = values[tap].double()
+                total[tap] = total.get(tap, torch.zeros((), dtype=torch.float64)) + x.sum((0, 2, 3))
+                square[tap] = square.get(tap, torch.zeros((), dtype=torch.float64)) + (x * x).sum((0, 2, 3))
+                count[tap] = count.get(tap, 0) + x.numel() // x.shape[1]
+    mean = {t: (total[t] / count[t]) for t in taps}
+    var = {t: (square[t] / count[t] - mean[t] ** 2).clamp_min(0) for t in taps}
+    return (
+        {t: m.numpy().astype(np.float32) for t, m in mean.items()},
+        {t: v.numpy().astype(np.float32) for t, v in var.items()},
+    )

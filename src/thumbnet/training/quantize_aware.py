@@ -1,0 +1,129 @@
+"""Quantization-aware training: the float network computes with the integer network's rounding.
+
+Works on a cleaned graph (batch norms folded, activations fused), so that what is rounded here is what the firmware
+stores: weights per channel (per tensor for dense layers) in ±127, activations per tensor in int8 with an exact zero.
+The quantization parameters come from the very functions that lowering uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from thumbnet.graph.graph import Graph, Node
+from thumbnet.graph.ops import op_of
+from thumbnet.integer.arithmetic import activation_qparams
+from thumbnet.integer.lower import KEEPS_QUANTIZATION
+
+_WEIGHTED = {"conv2d": 0, "depthwise_conv2d": 0, "dense": None}  # axis of the weight scales; None = per tensor
+MOMENTUM = 0.05  # of the moving average of ranges
+
+
+class QuantizedModule(nn.Module):
+    """A cleaned graph with fake quantization; `ranges()` is what lowering needs.
+
+    While `observing`, every training batch moves the ranges; afterwards they stay (stop observing for the last part
+    of the training, so that the weights settle on the final grid). `fixed` gives (scale, zero point) of values whose
+    quantization is decided elsewhere, such as the input image.
+    """
+
+    def __init__(self, graph: Graph, fixed: Mapping[str, tuple[float, int]]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.fixed = dict(fixed)
+        self.observing = True
+        self.params = nn.ParameterDict()
+        for node in graph.nodes:
+            for key, weight in node.weights.items():
+                self.params[_key(node, key)] = nn.Parameter(torch.from_numpy(np.array(weight)))
+        self._own = [
+            *(i.name for i in graph.inputs if i.name not in self.fixed),
+            *(n.name for n in graph.nodes if n.op not in KEEPS_QUANTIZATION),
+        ]
+        index = {name: k for k, name in enumerate(self._own)}
+        self._index = index
+        self.register_buffer("low", torch.zeros(len(index)))
+        self.register_buffer("high", torch.zeros(len(index)))
+        self.register_buffer("seen", torch.zeros(len(index), dtype=torch.bool))
+        self.low: torch.Tensor
+        self.high: torch.Tensor
+        self.seen: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = {self.graph.inputs[0].name: self._activation(self.graph.inputs[0].name, x)}
+        last_use = self._last_use
+        for position, node in enumerate(self.graph.nodes):
+            weights = {key: self._weight(node, key) for key in node.weights}
+            y = op_of(node).forward(node, weights, [values[v] for v in node.inputs])
+            values[node.name] = y if node.op in KEEPS_QUANTIZATION else self._activation(node.name, y)
+            for v in set(node.inputs):
+                if last_use[v] == position and v not in self.graph.outputs:
+                    del values[v]  # activations of a large batch are not kept longer than autograd needs them
+        return values[self.graph.outputs[0]]
+
+    @property
+    def _last_use(self) -> dict[str, int]:
+        return {v: k for k, node in enumerate(self.graph.nodes) for v in node.inputs}
+
+    def _weight(self, node: Node, key: str) -> torch.Tensor:
+        w = self.params[_key(node, key)]
+        if key != "weight" or node.op not in _WEIGHTED:
+            return w
+        axis = _WEIGHTED[node.op]
+        with torch.no_grad():
+            if axis is None:
+                scale = (w.abs().max() / 127).clamp_min(1e-12)
+                return torch.fake_quantize_per_tensor_affine(w, float(scale), 0, -127, 127)
+            scale = (w.abs().flatten(1).amax(1) / 127).clamp_min(1e-12)
+        zero = torch.zeros(len(scale), dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(w, scale, zero, axis, -127, 127)
+
+    def _activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        if name in self.fixed:
+            scale, zero = self.fixed[name]
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero, -128, 127)
+        k = self._index[name]
+        if self.training and self.observing:
+            with torch.no_grad():
+                low, high = torch.aminmax(x.detach())
+                if self.seen[k]:
+                    self.low[k].lerp_(low, MOMENTUM)
+                    self.high[k].lerp_(high, MOMENTUM)
+                else:
+                    self.low[k], self.high[k], self.seen[k] = low, high, True
+        scale, zero = activation_qparams(float(self.low[k]), float(self.high[k]))
+        return torch.fake_quantize_per_tensor_affine(x, float(scale), int(zero), -128, 127)
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Observed (low, high) of every value; values that keep their input's quantization take over its range."""
+        out = {name: (float(self.low[k]), float(self.high[k])) for name, k in self._index.items()}
+        for name, (scale, zero) in self.fixed.items():
+            out[name] = (scale * (-128 - zero), scale * (127 - zero))
+        for node in self.graph.nodes:
+            if node.name not in out:
+                out[node.name] = (min(out[v][0] for v in node.inputs), max(out[v][1] for v in node.inputs))
+        return out
+
+    def to_graph(self) -> Graph:
+        """The graph with the weights as trained (float, not rounded)."""
+        return self.graph.with_nodes(
+            node.with_weights(**{k: self.params[_key(node, k)].detach().numpy().copy() for k in node.weights})
+            for node in self.graph.nodes
+        )
+
+
+@torch.no_grad()
+def calibrate(module: QuantizedModule, batches: list[torch.Tensor]) -> None:
+    """Post-training ranges: moving averages over these batches, weights untouched."""
+    module.train()
+    module.observing = True
+    for x in batches:
+        module(x)
+    module.eval()
+
+
+def _key(node: Node, key: str) -> str:
+    return f"{node.name}/{key}".replace(".", "_")
