@@ -1,8 +1,8 @@
 """The float graph: what importers make, passes rewrite, and training fills with weights.
 
-Shapes are per sample, the batch axis left out: `(channels, height, width)` for images (NCHW without N), `(channels,
-length)` is never used (1-D signals are images of height 1), `(features,)` for vectors. So the channel axis is always 0.
-Each node has exactly one output value, which carries the node's name.
+Shapes are per sample, the batch axis left out: `(channels, height, width)` for images (NCHW without N),
+`(features,)` for vectors; 1-D signals are images of height 1. So the channel axis is always 0. Each node has exactly
+one output value, which carries the node's name.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Input:
 class Node:
     """One occurrence of an operation.
 
-    `attrs` holds JSON values only (numbers, strings, bools, lists of them); `weights` holds float32 arrays in the
-    operation's own layout (see `thumbnet.graph.ops`). Both are read-only by convention.
+    `attrs` holds JSON values only (numbers, strings, bools, lists of them); `weights` holds float32 arrays in
+    the operation's own layout (see `thumbnet.graph.ops`). Both are read-only by convention.
     """
 
     name: str
@@ -80,7 +80,9 @@ class Graph:
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """Shape of every value, inferred op by op."""
-        from thumbnet.graph.ops import op_of  # ops need Node; the import is late to keep the types free of torch
+        from thumbnet.graph.ops import (
+            op_of,
+        )  # ops need Node; the import is late to keep the types free of torch
 
         shapes: dict[str, Shape] = {i.name: i.shape for i in self.inputs}
         for node in self.nodes:
@@ -112,14 +114,16 @@ class Graph:
         return replace(self, nodes=tuple(nodes), outputs=self.outputs if outputs is None else outputs)
 
     def validate(self) -> None:
-        """Raises `ModelError` unless names are unique, every input is defined before its use, and shapes fit."""
+        """Raises `ModelError` unless names are unique, inputs are defined before use, and shapes fit."""
         seen = {i.name for i in self.inputs}
         if len(seen) != len(self.inputs):
             raise ModelError(f"Graph '{self.name}' has two inputs of one name.")
         for node in self.nodes:
             missing = [v for v in node.inputs if v not in seen]
             if missing:
-                raise ModelError(f"Node '{node.name}' ({node.op}) reads '{missing[0]}', which nothing defines before it.")
+                raise ModelError(
+                    f"Node '{node.name}' ({node.op}) reads '{missing[0]}', which nothing defines before it."
+                )
             if node.name in seen:
                 raise ModelError(f"Two values are called '{node.name}'.")
             seen.add(node.name)
@@ -147,7 +151,9 @@ class Graph:
     def load(path: Path) -> Graph:
         data = read_json(path)
         if data.get("format") != FORMAT_VERSION:
-            raise ModelError(f"{path} is not a Thumbnet graph of format {FORMAT_VERSION}.", "Create it again.")
+            raise ModelError(
+                f"{path} is not a Thumbnet graph of format {FORMAT_VERSION}.", "Create it again."
+            )
         tensors = load_file(path.with_suffix(".safetensors"))
         nodes = tuple(
             Node(

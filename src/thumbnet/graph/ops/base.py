@@ -1,4 +1,4 @@
-"""What every operation of the float graph must tell: shape, float meaning, cost, and how channels link across it."""
+"""What every operation of the float graph must tell: shape, float meaning, cost, how channels link across it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch
 
 from thumbnet.graph.graph import Node, Shape
 
-ChannelIds = npt.NDArray[np.int64]  # one identity per channel of a value; equal identities live and die together
+ChannelIds = npt.NDArray[
+    np.int64
+]  # one identity per channel of a value; equal identities live and die together
 
 
 class Linker(ABC):
@@ -44,7 +46,7 @@ class Op(ABC):
     def forward(
         self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """The float function, on tensors with a leading batch axis. `weights` stands in for `node.weights`."""
+        """The float function, on tensors with a leading batch axis; `weights` replaces `node.weights`."""
 
     def macs(self, node: Node, inputs: Sequence[Shape], output: Shape) -> int:
         """Multiply-accumulates for one sample; 0 for operations without products."""
@@ -55,7 +57,7 @@ class Op(ABC):
         """Identities of the output's channels (axis 0), given those of the inputs' channels."""
 
     def slice(self, node: Node, inputs: Sequence[npt.NDArray[np.intp]], output: npt.NDArray[np.intp]) -> Node:
-        """The node that remains when only the channels at these positions are kept in its inputs and its output.
+        """The node that remains when only the channels at these positions are kept in its inputs and output.
 
         Default: a node without weights stays as it is.
         """

@@ -1,0 +1,54 @@
+"""The operations of the float graph, in one visible table."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from thumbnet.errors import UnsupportedOpError
+from thumbnet.graph.graph import Node
+from thumbnet.graph.ops.activation import ELEMENTWISE, LeakyRelu, Softmax
+from thumbnet.graph.ops.arithmetic import Add, Mul, Sub
+from thumbnet.graph.ops.base import Op
+from thumbnet.graph.ops.batch_norm import BatchNorm
+from thumbnet.graph.ops.concat import Concat, Slice
+from thumbnet.graph.ops.convolution import Conv2d, DepthwiseConv2d
+from thumbnet.graph.ops.dense import Dense
+from thumbnet.graph.ops.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
+from thumbnet.graph.ops.shape import Flatten, Pad, Reshape, Resize
+
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        Conv2d(),
+        DepthwiseConv2d(),
+        Dense(),
+        BatchNorm(),
+        Add(),
+        Sub(),
+        Mul(),
+        Concat(),
+        Slice(),
+        MaxPool2d(),
+        AvgPool2d(),
+        GlobalAvgPool(),
+        *ELEMENTWISE,
+        LeakyRelu(),
+        Softmax(),
+        Pad(),
+        Flatten(),
+        Reshape(),
+        Resize(),
+    )
+}
+
+
+def op_of(node: Node) -> Op:
+    """The operation of a node. Raises `UnsupportedOpError` for one that is not in `OPS`."""
+    op = OPS.get(node.op)
+    if op is None:
+        close = get_close_matches(node.op, OPS, 1)
+        raise UnsupportedOpError(node.op, node.name, f"Did you mean '{close[0]}'?" if close else "")
+    return op
+
+
+__all__ = ["OPS", "Op", "op_of"]

@@ -1,0 +1,76 @@
+"""Functions of one number, applied to each (relus, sigmoids, tanh), and softmax over channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from thumbnet.graph.graph import Node, Shape
+from thumbnet.graph.ops.base import ChannelIds, Linker, Op
+
+
+class Elementwise(Op):
+    """A function without parameters, of each value by itself."""
+
+    def __init__(self, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.name = name  # type: ignore[misc]  # one class for the whole family
+        self._function = function
+
+    def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def forward(
+        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        return self._function(inputs[0])
+
+    def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
+        return inputs[0]
+
+
+ELEMENTWISE: tuple[Elementwise, ...] = (
+    Elementwise("relu", F.relu),
+    Elementwise("relu6", F.relu6),
+    Elementwise("hard_swish", F.hardswish),  # x · relu6(x + 3) / 6
+    Elementwise("hard_sigmoid", F.hardsigmoid),  # relu6(x + 3) / 6
+    Elementwise("sigmoid", torch.sigmoid),
+    Elementwise("tanh", torch.tanh),
+    Elementwise("silu", F.silu),  # x · sigmoid(x)
+)
+
+
+class LeakyRelu(Op):
+    """x where x > 0, else alpha · x; attr alpha."""
+
+    name = "leaky_relu"
+
+    def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def forward(
+        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        return F.leaky_relu(inputs[0], float(node.attrs["alpha"]))
+
+    def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
+        return inputs[0]
+
+
+class Softmax(Op):
+    """Over the channels (axis 0 of a sample). Each output depends on all inputs, so none may go."""
+
+    name = "softmax"
+
+    def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def forward(
+        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        return F.softmax(inputs[0], 1)
+
+    def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
+        linker.pin(inputs[0])
+        return inputs[0]
