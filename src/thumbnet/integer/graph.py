@@ -10,18 +10,18 @@ Operations and their weights (`w`), in the order of `inputs`:
 | conv2d | stride (h, w), padding (top, left, bottom, right), dilation (h, w), groups | weight int8 [O, kh, kw, I/groups], bias int32 [O], multiplier int32 [O], shift int32 [O] |
 | depthwise_conv2d | as conv2d, without groups; output channel c reads input channel c // (O/I) | weight int8 [kh, kw, O], bias, multiplier, shift |
 | dense | – | weight int8 [O, I], bias, multiplier, shift (per-tensor scale: all equal) |
-| add, sub | left_shift, (multiplier, shift) of each input and of the output | – |
+| add, sub | left_shift; multipliers, shifts: each [input 0, input 1, output]; input 1 may be (1, 1, C) | – |
 | mul | multiplier, shift; input 1 may be (1, 1, C) against (H, W, C) | – |
 | max_pool2d, avg_pool2d | kernel, stride, padding | – |
-| global_avg_pool | multiplier, shift | – |
-| lut | (elementwise function, by table) kind | table int8 [256], indexed by value + 128 |
+| global_avg_pool | multiplier, shift (of the sum: the division by height · width is in them) | – |
+| lut | kind: sigmoid, tanh, hard_swish, leaky_relu (with alpha) | table int8 [256], indexed by value + 128 |
 | concat | axis (of the NHWC shape) | – (inputs share the output's quantization, see requantize) |
 | pad | padding (top, left, bottom, right); pads with the zero point | – |
-| reshape | shape | – |
-| requantize | multiplier, shift | – |
+| reshape | shape; the output may carry another scale and zero point: the bytes stay | – |
+| requantize | multiplier, shift; kind ("quantize" or "relu": how TFLite spells it) | – |
 | resize_nearest | size | – |
 | slice | axis, start, stop | – |
-| softmax | beta-scaled multiplier and shift, diff_min | – |
+| softmax | multiplier, shift (beta and the input's scale, Q5.26), diff_min | – |
 
 `clamp` is the (low, high) of the stored int8 output, activation function included. A padded convolution pads with its
 input's zero point. Multipliers are Q31 and shifts are as TFLite spells them: positive = left, negative = right.
