@@ -1,0 +1,183 @@
+"""The search: candidates that fit, scored without training, then halved while they learn longer (Jamieson & Talwalkar,
+"Non-stochastic best arm identification", 2016; whole rungs, so that the result does not depend on timing)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from thumbnet.data import Augmentation, Preprocessing, Split
+from thumbnet.graph.graph import Graph
+from thumbnet.progress import Progress
+from thumbnet.results import Trial, TrialState
+from thumbnet.search.efforts import Effort
+from thumbnet.search.fit import Fitted, Fitter
+from thumbnet.search.recipe import Context
+from thumbnet.training.head import refit_head
+from thumbnet.training.loop import Images, Objective, Point, Schedule, accuracy, predict, recalibrate, train
+from thumbnet.training.module import GraphModule
+
+RATE = 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What candidates learn from: splits by resolution, the reference's answers, the objective."""
+
+    train: Split
+    val: Split
+    preprocessing: Preprocessing
+    teacher: torch.Tensor  # reference outputs for the training split [N, classes]
+    objective: Objective
+    augmentation: Augmentation
+    seed: int
+    _cache: dict[tuple[int, int], tuple[Images, Images]] = field(default_factory=dict)
+
+    def images(self, size: tuple[int, int]) -> tuple[Images, Images]:
+        """Training and validation images at this resolution."""
+        if size not in self._cache:
+            p = replace(self.preprocessing, size=size)
+            self._cache[size] = (Images.of(self.train, p), Images.of(self.val, p))
+        return self._cache[size]
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A network on its way through the rungs."""
+
+    fitted: Fitted
+    module: GraphModule
+    accuracy: float
+    loss: float
+    rung: int = 0
+    steps: int = 0
+    curve: tuple[Point, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.module.graph.inputs[0].shape[1:]
+        return height, width
+
+    @property
+    def rank(self) -> tuple[float, float, str]:
+        """Best first: accuracy, then agreement with the reference, then the name, so that ties are stable."""
+        return (-self.accuracy, self.loss, self.fitted.recipe.id)
+
+    def trial(self, reason: str) -> Trial:
+        return Trial(
+            id=self.fitted.recipe.id,
+            recipe=self.fitted.recipe.json(),
+            state=TrialState.FEASIBLE,
+            reason=reason,
+            costs=replace(self.fitted.costs, layers=()),
+            accuracy=self.accuracy,
+            rung=self.rung,
+            curve=self.curve,
+        )
+
+
+def propose(fitter: Fitter, effort: Effort, progress: Progress) -> tuple[list[Fitted], list[Fitted]]:
+    """The candidates to score, most of the reference's importance kept first within each resolution, and the misses."""
+    shapes = list(fitter.shapes())
+    fits: dict[str, Fitted] = {}
+    misses: list[Fitted] = []
+    with progress.stage("Fit candidates to the limits", total=len(shapes)) as stage:
+        for shape in shapes:
+            fitted = fitter.fit(shape)
+            if fitted is not None and fitted.fits:
+                fits.setdefault(fitted.recipe.id, fitted)
+            elif fitted is not None:
+                misses.append(fitted)
+            stage.advance(1, info=f"{len(fits)} fit")
+    return _diverse(list(fits.values()), effort.candidates), misses
+
+
+def _diverse(fitted: list[Fitted], count: int) -> list[Fitted]:
+    """Round-robin over resolutions, largest kept importance first."""
+    lanes: dict[object, list[Fitted]] = {}
+    for item in sorted(fitted, key=lambda f: (-f.kept, f.recipe.id)):
+        lanes.setdefault(item.shape.resolution, []).append(item)
+    chosen: list[Fitted] = []
+    while len(chosen) < count and any(lanes.values()):
+        for lane in lanes.values():
+            if lane and len(chosen) < count:
+                chosen.append(lane.pop(0))
+    return chosen
+
+
+def score(reference: Graph, context: Context, fitted: Fitted, lesson: Lesson, images: int) -> Candidate:
+    """A candidate with inherited weights: batch norms measured again, the last layer fitted in closed form."""
+    module = GraphModule(fitted.recipe.apply(reference, context))
+    candidate = Candidate(fitted, module, 0.0, float("inf"))
+    training, validation = lesson.images(candidate.size)
+    generator = torch.Generator().manual_seed(lesson.seed)
+    chosen = torch.randperm(len(training), generator=generator)[:images]
+    recalibrate(module, training, chosen)
+    refit_head(module, training, chosen, lesson.teacher)
+    candidate.accuracy, candidate.loss = _validate(module, validation)
+    return candidate
+
+
+def advance(candidate: Candidate, lesson: Lesson, steps: int, on_step: Callable[[str], None]) -> None:
+    """Trains the candidate until it has had `steps` steps in all."""
+    training, validation = lesson.images(candidate.size)
+    schedule = Schedule(steps - candidate.steps, rate=RATE, final_rate=0.3, warmup=0.2)
+    trained = train(
+        candidate.module,
+        training,
+        lesson.objective,
+        schedule,
+        augmentation=lesson.augmentation,
+        seed=lesson.seed + candidate.steps,
+        on_step=on_step,
+    )
+    before = candidate.steps
+    candidate.steps = steps
+    candidate.rung += 1
+    candidate.accuracy, candidate.loss = _validate(candidate.module, validation)
+    points = tuple({**p, "step": p["step"] + before} for p in trained.curve[-1:])
+    candidate.curve += tuple({**p, "accuracy": candidate.accuracy} for p in points)
+
+
+def search(
+    reference: Graph, context: Context, proposals: list[Fitted], lesson: Lesson, effort: Effort, progress: Progress
+) -> tuple[list[Candidate], list[Trial]]:
+    """The finalists, best first, and every trial."""
+    candidates: list[Candidate] = []
+    with progress.stage("Score candidates without training", total=len(proposals)) as stage:
+        for fitted in proposals:
+            candidates.append(score(reference, context, fitted, lesson, effort.scoring_images))
+            best = max(c.accuracy for c in candidates)
+            stage.advance(1, info=f"best {best:.1f} %")
+    trials: list[Trial] = []
+    for survivors, steps in effort.rungs:
+        candidates, dropped = _halve(candidates, survivors)
+        trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
+        total = sum(steps - c.steps for c in candidates)
+        with progress.stage(f"Train {len(candidates)} candidates to {steps} steps", total=total) as stage:
+            for candidate in candidates:
+                advance(candidate, lesson, steps, lambda info: stage.advance(1, info=info))
+    finalists, dropped = _halve(candidates, effort.finalists)
+    trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
+    trials += [c.trial("") for c in finalists]
+    return finalists, trials
+
+
+def _halve(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate], list[Candidate]]:
+    ranked = sorted(candidates, key=lambda c: c.rank)
+    return ranked[:survivors], ranked[survivors:]
+
+
+def _validate(module: nn.Module, validation: Images) -> tuple[float, float]:
+    outputs = predict(module, validation)
+    loss = float(nn.functional.cross_entropy(outputs, validation.labels))
+    return accuracy(outputs, validation.labels), loss
+
+
+def clone(module: GraphModule) -> GraphModule:
+    """An independent copy, for trying a finish without losing the start."""
+    return copy.deepcopy(module)
