@@ -1,8 +1,8 @@
 """The float graph: what importers make, passes rewrite, and training fills with weights.
 
 Shapes are per sample, the batch axis left out: `(channels, height, width)` for images (NCHW without N),
-`(features,)` for vectors; 1-D signals are images of height 1. So the channel axis is always 0. Each node has exactly
-one output value, which carries the node's name.
+`(features,)` for vectors; 1-D signals are images of height 1. So the channel axis is always 0. Each node has
+exactly one output value, which carries the node's name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every operation of the float graph must tell: shape, float meaning, cost, how channels link across it."""
+"""What every operation of the float graph must tell: shape, float meaning, cost, how its channels link."""
 
 from __future__ import annotations
 

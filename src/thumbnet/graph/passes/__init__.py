@@ -1,0 +1,1 @@
+"""Lossless rewrites. Each pass is a function from graph to graph that states what it keeps."""
