@@ -100,3 +100,15 @@ class Trial:
     accuracy: float | None  # percent, on the validation split, of the last rung it reached
     rung: int  # how many rounds of training it survived; 0 = costs only
     curve: tuple[dict[str, float], ...] = field(default=())  # {"step", "loss", "accuracy"}
+
+
+def costs_from_json(data: dict[str, Any]) -> Costs:
+    """The inverse of `dataclasses.asdict` on `Costs`."""
+    layers = tuple(LayerCost(**{**layer, "output_shape": tuple(layer["output_shape"])}) for layer in data["layers"])
+    return Costs(**{**data, "kind": Kind(data["kind"]), "layers": layers})
+
+
+def trial_from_json(data: dict[str, Any]) -> Trial:
+    """The inverse of `dataclasses.asdict` on `Trial`."""
+    costs = None if data["costs"] is None else costs_from_json(data["costs"])
+    return Trial(**{**data, "state": TrialState(data["state"]), "costs": costs, "curve": tuple(data["curve"])})

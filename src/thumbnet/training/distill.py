@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,12 +42,18 @@ class Distillation:
         return self.weight * t * t * soft + (1 - self.weight) * F.cross_entropy(outputs, labels)
 
 
-def teacher_outputs(module: nn.Module, data: Images, *, mirrored: bool) -> torch.Tensor:
-    """The reference's outputs for every image; with `mirrored`, the mean over the image and its mirror image."""
+def teacher_outputs(
+    module: nn.Module, data: Images, *, mirrored: bool, on_images: Callable[[int], None] = lambda count: None
+) -> torch.Tensor:
+    """The reference's outputs for every image; with `mirrored`, the mean over the image and its mirror image.
+
+    `on_images` hears of every batch how many forward passes it took.
+    """
     module.eval()
     outputs = []
     with torch.inference_mode():
         for x in data.batches():
             y = module(x)
             outputs.append((y + module(x.flip(3))) / 2 if mirrored else y)
+            on_images(len(x) * (2 if mirrored else 1))
     return torch.cat(outputs).clone()

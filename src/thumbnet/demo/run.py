@@ -1,0 +1,77 @@
+"""The demo's main job: fine-tune a reference, then hand it to `optimize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from thumbnet.data import Augmentation, Dataset, Preprocessing
+from thumbnet.demo.efficientnet_lite import MEAN, STD, EfficientNetLite0, pretrained
+from thumbnet.demo.solar_cells import LICENCE, load_solar_cells
+from thumbnet.files import write_bytes_atomic
+from thumbnet.optimize import optimize
+from thumbnet.progress import Progress
+from thumbnet.result import Result
+from thumbnet.training.distill import CrossEntropy
+from thumbnet.training.loop import Images, Schedule, accuracy, predict, train
+
+SIZE = (128, 128)
+FROZEN = 5  # leading blocks that keep their ImageNet weights: they cost most time and change least
+EPOCHS = 6
+BATCH = 32
+
+
+def run_demo(
+    run_dir: str | Path = "runs/demo", seed: int = 0, progress: Progress | None = None, effort: str = "quick"
+) -> Result:
+    """EfficientNet-Lite0 on elpv-dataset, for an nRF52840: 256 KB flash, 96 KB RAM, at most 2 points lost."""
+    progress = progress or Progress.quiet()
+    torch.set_num_threads(max(1, min(2, torch.get_num_threads())))  # the same bytes whatever the machine's core count
+    progress.note(f"Data: {LICENCE}.")
+    data = load_solar_cells()
+    reference = fine_tuned_reference(Path(run_dir), data, seed, progress)
+    return optimize(
+        reference,
+        data,
+        target="nrf52840",
+        flash="256KB",
+        ram="96KB",
+        max_drop=2.0,
+        effort=effort,
+        seed=seed,
+        run_dir=run_dir,
+        input_size=SIZE,
+        mean=(MEAN,),
+        std=(STD,),
+        progress=progress,
+    )
+
+
+def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Progress) -> EfficientNetLite0:
+    """ImageNet weights fine-tuned on the training split; kept in the run directory, so that it happens once."""
+    network = pretrained(classes=len(data.classes), channels=1, frozen=FROZEN)
+    path = run_dir / f"reference-{data.digest[:12]}-seed{seed}.safetensors"
+    if path.exists():
+        progress.note(f"Reference: fine-tuned before, taken from {path}.")
+        network.load_state_dict(load_file(path))
+        return network.eval()
+    preprocessing = Preprocessing(size=SIZE, channels=1, mean=(MEAN,), std=(STD,))
+    training = Images.of(data.train, preprocessing)
+    validation = Images.of(data.val, preprocessing)
+    steps = EPOCHS * (len(training) // BATCH)
+    with progress.stage("Fine-tune the reference", total=steps) as stage:
+        train(
+            network.to(memory_format=torch.channels_last),
+            training,
+            CrossEntropy(label_smoothing=0.05),
+            Schedule(steps, batch=BATCH, rate=1e-3, warmup=0.3),
+            augmentation=Augmentation.surface(),
+            seed=seed,
+            evaluate=lambda m: accuracy(predict(m, validation), validation.labels),
+            evaluations=2,
+            on_step=lambda info: stage.advance(1, info=info),
+        )
+    write_bytes_atomic(path, save({k: v.contiguous() for k, v in network.state_dict().items()}))
+    return network.eval()

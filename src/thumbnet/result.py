@@ -1,0 +1,171 @@
+"""What a run hands back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from thumbnet.errors import RunError
+from thumbnet.files import read_json
+from thumbnet.results import Trial
+
+_ROWS = (  # label, key, unit, digits
+    ("Accuracy on the test split", "accuracy", "%", 1),
+    ("Model size", "size_bytes", "KB", 1),
+    ("Parameters", "parameters", "", 0),
+    ("Multiply-accumulates", "macs", "", 0),
+    ("Flash, everything linked", "flash_bytes", "KB", 1),
+    ("RAM, arena + static + stack", "ram_bytes", "KB", 1),
+    ("Instructions per inference", "instructions", "", 0),
+    ("Latency", "latency_ms", "ms", 1),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The outcome of `optimize`: figures before and after, the Pareto front, and where everything lies.
+
+    `baseline` and `best` are the entries `reference` and `best` of `result.json`; `front` holds the trials that no
+    other trial beats in flash, RAM and validation accuracy at once.
+    """
+
+    run_dir: Path
+    summary: dict[str, Any]
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def baseline(self) -> dict[str, Any]:
+        return dict(self.summary["reference"])
+
+    @property
+    def best(self) -> dict[str, Any]:
+        return dict(self.summary["best"])
+
+    @property
+    def proof(self) -> dict[str, Any]:
+        return dict(self.summary["proof"])
+
+    @property
+    def drop_points(self) -> float:
+        """Test accuracy of the reference minus that of the integer model, in points."""
+        return float(self.summary["drop_points"])
+
+    @property
+    def front(self) -> list[Trial]:
+        return pareto_front(self.trials)
+
+    @property
+    def report(self) -> Path:
+        return self.run_dir / "report.html"
+
+    @property
+    def firmware(self) -> Path:
+        return self.run_dir / "firmware"
+
+    def save(self, folder: str | Path) -> Path:
+        """Copies firmware, TFLite file, report and figures into a new `folder`."""
+        folder = Path(folder)
+        if folder.exists():
+            raise RunError(f"{folder} exists already.", "Give the name of a folder that does not.")
+        folder.mkdir(parents=True)
+        shutil.copytree(self.firmware, folder / "firmware")
+        for name in ("model.tflite", "report.html", "result.json"):
+            shutil.copy2(self.run_dir / name, folder / name)
+        return folder
+
+    @staticmethod
+    def load(run_dir: str | Path) -> Result:
+        """The result of a finished run. Raises `ThumbnetError` where there is none."""
+        return Result(Path(run_dir), read_json(Path(run_dir) / "result.json"))
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """(what, before, after, change) as texts."""
+        rows = []
+        for label, key, unit, digits in _ROWS:
+            before, after = self.baseline.get(key), self.best.get(key)
+            if after is None and before is None:
+                continue
+            change = ""
+            if key == "accuracy":
+                change = f"{-self.drop_points:+.2f} points"
+            elif before and after:
+                change = f"÷ {before / after:.1f}"
+            rows.append((label, _text(before, unit, digits), _text(after, unit, digits), change))
+        return rows
+
+    def table(self) -> RenderableType:
+        """Before and after, for the terminal."""
+        table = Table(title=f"{self.summary['model']} on {self.summary['target']}", title_justify="left")
+        table.add_column("")
+        table.add_column("Reference", justify="right")
+        table.add_column("Thumbnet", justify="right")
+        table.add_column("Change", justify="right")
+        for row in self.rows():
+            table.add_row(*row)
+        low, high = self.best["accuracy_interval"]
+        proof = self.proof
+        exact = "bit for bit equal to" if proof["bit_exact"] else "NOT equal to"
+        table.caption = (
+            f"Integer model, {self.summary['test_images']} test images, 95 % interval {low:.1f}–{high:.1f} %. "
+            f"Firmware {exact} the reference arithmetic on {proof['images']} images ({proof['emulator']}). 1 KB = 1024 "
+            "bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked firmware."
+        )
+        table.caption_justify = "left"
+        return table
+
+    def __repr__(self) -> str:
+        best = self.best
+        return (
+            f"<Result {self.summary['model']} on {self.summary['target']}: {best['accuracy']:.1f} % "
+            f"({-self.drop_points:+.2f} points), {best['flash_bytes'] / 1024:.0f} KB flash, "
+            f"{best['ram_bytes'] / 1024:.0f} KB RAM, bit exact: {self.proof['bit_exact']}, in {self.run_dir}>"
+        )
+
+    def _repr_html_(self) -> str:
+        console = Console(record=True, width=110, file=_Nowhere())
+        console.print(self.table())
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def pareto_front(trials: tuple[Trial, ...]) -> list[Trial]:
+    """Trials that no other one beats: at most its flash, at most its RAM, at least its accuracy, one of them strictly."""
+    scored = [t for t in trials if t.costs is not None and t.accuracy is not None]
+    front = []
+    for t in scored:
+        mine = _objectives(t)
+        if not any(_dominates(_objectives(o), mine) for o in scored):
+            front.append(t)
+    return sorted(front, key=lambda t: _objectives(t))
+
+
+def _objectives(trial: Trial) -> tuple[float, float, float]:
+    assert trial.costs is not None
+    assert trial.accuracy is not None
+    return (trial.costs.flash_bytes, trial.costs.ram_bytes, -trial.accuracy)
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def _text(value: float | None, unit: str, digits: int) -> str:
+    if value is None:
+        return "–"
+    if unit == "KB":
+        value /= 1024
+    return f"{value:,.{digits}f} {unit}".strip()
+
+
+class _Nowhere:
+    """A file that forgets; rich insists on writing while it records."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass

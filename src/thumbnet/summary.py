@@ -1,0 +1,221 @@
+"""A run's figures, written down: `result.json` for programs, `details.json` for the report."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from thumbnet.cost.memory import plan_arena
+from thumbnet.data.task import Classification
+from thumbnet.emulation.verify import Proof
+from thumbnet.files import write_json_atomic
+from thumbnet.graph.graph import Graph
+from thumbnet.graph.ops import op_of
+from thumbnet.job import Job
+from thumbnet.report import write_report
+from thumbnet.result import Result
+from thumbnet.results import Trial
+from thumbnet.runs import RunDirectory
+
+SAMPLES = 24  # test images shown in the report
+
+
+def write_summary(
+    job: Job,
+    run: RunDirectory,
+    reference: Graph,
+    baseline: Any,
+    trials: list[Trial],
+    finished: list[Any],
+    best: Any,
+    proof: Proof,
+    before: torch.Tensor,
+    after: torch.Tensor,
+) -> Result:
+    """`before` and `after` are the outputs [N, classes] of the reference and of the integer model on the test split."""
+    labels = np.asarray(job.data.test.labels)
+    answers = {"reference": before.argmax(1).numpy(), "best": after.argmax(1).numpy()}
+    summary = _result(job, run, reference, best, proof, labels, answers)
+    write_json_atomic(run.path / "result.json", summary)
+    details = {
+        **_story(job, run, summary),
+        "reference_costs": asdict(baseline.costs),
+        "best_costs": asdict(best.costs),
+        "reference_layers": _layers(reference),
+        "best_layers": proof.json().get("layers") or [asdict(layer) for layer in best.costs.layers],
+        "arena": _arena(job, best),
+        "trials": [asdict(t) for t in trials],
+        "validation": {
+            "reference": baseline.val_accuracy,
+            "best": best.val_accuracy,
+            "best_trial": best.recipe_id,
+        },
+        "curves": [{"name": k, "points": list(v)} for k, v in best.curves.items()],
+        "confusion": {
+            name: Classification(job.data.classes).confusion(labels, answer).tolist() for name, answer in answers.items()
+        },
+        "samples": _samples(job, labels, before, after),
+        "proof": proof.json(),
+        "moves": _moves(trials, best.recipe_id),
+    }
+    write_json_atomic(run.path / "details.json", details)
+    write_report(run.path)
+    return Result(run.path, summary, tuple(trials))
+
+
+def _result(
+    job: Job, run: RunDirectory, reference: Graph, best: Any, proof: Proof, labels: Any, answers: dict[str, Any]
+) -> dict[str, Any]:
+    task = Classification(job.data.classes)
+    score = {name: task.accuracy(labels, answer) for name, answer in answers.items()}
+    measured = proof.json()
+    return {
+        "model": job.name,
+        "target": job.target.name,
+        "reference": {
+            "accuracy": score["reference"],
+            "accuracy_interval": list(task.interval(labels, answers["reference"])),
+            "size_bytes": 4 * reference.parameters,
+            "parameters": reference.parameters,
+            "macs": reference.macs,
+        },
+        "best": {
+            "accuracy": score["best"],
+            "accuracy_interval": list(task.interval(labels, answers["best"])),
+            "size_bytes": (run.path / "model.tflite").stat().st_size,
+            "flash_bytes": measured["flash_bytes"],
+            "code_bytes": measured["code_bytes"],
+            "ram_bytes": measured["ram_bytes"],
+            "arena_bytes": best.costs.arena_bytes,
+            "stack_bytes": measured["stack_bytes"],
+            "parameters": best.graph.parameters,
+            "macs": best.costs.macs,
+            "instructions": measured["instructions"],
+            "cycles": measured["cycles"],
+            "latency_ms": 1e3 * measured["cycles"] / job.target.clock_hz,
+            "input": list(best.size),
+            "val_accuracy": best.val_accuracy,
+        },
+        "drop_points": score["reference"] - score["best"],
+        "drop_interval": list(task.drop_interval(labels, answers["reference"], answers["best"])),
+        "test_images": len(labels),
+        "proof": {
+            "images": measured["images"],
+            "bit_exact": measured["bit_exact"],
+            "tflm_equal": measured.get("tflm_equal"),
+            "emulator": measured["emulator"],
+        },
+        "limits": {k: v for k, v in asdict(job.limits).items() if v is not None},
+        "seed": job.seed,
+        "wall_seconds": run.wall_seconds,
+        "versions": run.provenance()["versions"],
+    }
+
+
+def _story(job: Job, run: RunDirectory, summary: dict[str, Any]) -> dict[str, Any]:
+    provenance = run.provenance()
+    return {
+        "title": f"{job.name} on {job.target.title}",
+        "command": provenance["command"],
+        "target": {
+            "name": job.target.name,
+            "title": job.target.title,
+            "core": job.target.core.name,
+            "flash_bytes": job.target.flash_bytes,
+            "ram_bytes": job.target.ram_bytes,
+            "clock_hz": job.target.clock_hz,
+        },
+        "limits": asdict(job.limits),
+        "classes": list(job.data.classes),
+        "data": {
+            "name": job.data.name,
+            "licence": job.data.licence,
+            "digest": job.data.digest,
+            "train": len(job.data.train),
+            "val": len(job.data.val),
+            "test": len(job.data.test),
+        },
+        "provenance": {
+            **provenance,
+            "seed": job.seed,
+            "model_digest": job.graph.digest,
+            "data_digest": job.data.digest,
+            "tflite_sha256": _sha256(run, "model.tflite"),
+            "model_c_sha256": _sha256(run, "firmware/model.c"),
+            "wall_seconds": summary["wall_seconds"],
+        },
+        "story": run.story(),
+    }
+
+
+def _sha256(run: RunDirectory, name: str) -> str:
+    return hashlib.sha256((run.path / name).read_bytes()).hexdigest()
+
+
+def _layers(graph: Graph) -> list[dict[str, Any]]:
+    shapes = graph.shapes
+    return [
+        {
+            "name": n.name,
+            "op": n.op,
+            "output_shape": list(shapes[n.name]),
+            "macs": op_of(n).macs(n, [shapes[v] for v in n.inputs], shapes[n.name]),
+            "parameters": n.parameters,
+        }
+        for n in graph.nodes
+    ]
+
+
+def _arena(job: Job, best: Any) -> dict[str, Any]:
+    plan = plan_arena(best.integer, job.target.core.isa)
+    return {
+        "arena_bytes": plan.arena_bytes,
+        "lower_bound_bytes": plan.lower_bound_bytes,
+        "buffers": [asdict(b) for b in plan.buffers],
+        "steps": [n.name for n in best.integer.nodes],
+    }
+
+
+def _moves(trials: list[Trial], recipe_id: str) -> list[str]:
+    from thumbnet.search.recipe import Recipe
+
+    return [str(m) for t in trials if t.id == recipe_id for m in Recipe.from_json(t.recipe).moves]
+
+
+def _samples(job: Job, labels: Any, before: torch.Tensor, after: torch.Tensor) -> list[dict[str, Any]]:
+    """Disagreements first, then shared mistakes, then images spread over the split."""
+    reference, best = before.softmax(1), after.softmax(1)
+    a, b = reference.argmax(1).numpy(), best.argmax(1).numpy()
+    differ = np.flatnonzero(a != b)[: SAMPLES // 3]
+    wrong = np.flatnonzero((a == b) & (b != labels))[: SAMPLES // 3]
+    spread = np.linspace(0, len(labels) - 1, SAMPLES).round().astype(int)
+    chosen = list(dict.fromkeys([*differ.tolist(), *wrong.tolist(), *spread.tolist()]))[:SAMPLES]
+    pixels = job.data.test.images(job.preprocessing.size)
+
+    def answer(outputs: torch.Tensor, k: int) -> dict[str, float]:
+        return {"label": int(outputs[k].argmax()), "confidence": round(100 * float(outputs[k].max()), 1)}
+
+    return [
+        {
+            "png": _png(pixels[k]) if job.data.kind == "image" else "",
+            "label": int(labels[k]),
+            "reference": answer(reference, k),
+            "best": answer(best, k),
+        }
+        for k in chosen
+    ]
+
+
+def _png(pixels: Any) -> str:
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.thumbnail((96, 96))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
