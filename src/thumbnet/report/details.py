@@ -1,0 +1,220 @@
+"""What the report reads: `result.json` and `details.json` of a run directory.
+
+Every key may be missing; the report then leaves out what it would have fed. Accuracies and confidences are
+percentages, sizes bytes, times seconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from thumbnet.errors import RunError
+from thumbnet.files import read_json
+
+
+class ReferenceResult(TypedDict, total=False):
+    accuracy: float
+    accuracy_interval: list[float]  # low, high
+    size_bytes: int
+    parameters: int
+    macs: int
+
+
+class BestResult(TypedDict, total=False):
+    accuracy: float
+    accuracy_interval: list[float]
+    size_bytes: int  # of the TFLite file
+    flash_bytes: int
+    code_bytes: int
+    ram_bytes: int
+    parameters: int
+    macs: int
+    instructions: int
+    cycles: int
+    latency_ms: float
+
+
+class ResultJson(TypedDict, total=False):
+    reference: ReferenceResult
+    best: BestResult
+    drop_points: float
+    drop_interval: list[float]  # low, high; 95 %
+    test_images: int
+    proof: dict[str, Any]
+    seed: int
+    wall_seconds: float
+    versions: dict[str, str]
+
+
+class TargetJson(TypedDict, total=False):
+    name: str
+    title: str
+    core: str
+    flash_bytes: int
+    ram_bytes: int
+    clock_hz: int
+
+
+class LimitsJson(TypedDict, total=False):
+    flash_bytes: int | None
+    ram_bytes: int | None
+    latency_ms: float | None
+    macs: int | None
+    max_drop: float | None
+
+
+class DataJson(TypedDict, total=False):
+    name: str
+    licence: str
+    digest: str
+    train: int  # images
+    val: int
+    test: int
+
+
+class LayerCostJson(TypedDict, total=False):
+    """`thumbnet.results.LayerCost`."""
+
+    name: str
+    op: str
+    output_shape: list[int]
+    macs: int
+    weight_bytes: int
+    parameter_bytes: int
+    instructions: int
+    cycles: int
+
+
+class CostsJson(TypedDict, total=False):
+    """`thumbnet.results.Costs`."""
+
+    kind: str
+    flash_bytes: int
+    code_bytes: int
+    weight_bytes: int
+    ram_bytes: int
+    arena_bytes: int
+    static_bytes: int
+    stack_bytes: int
+    macs: int
+    instructions: int
+    cycles: int
+    latency_ms: float
+    layers: list[LayerCostJson]
+
+
+class ReferenceLayerJson(TypedDict, total=False):
+    name: str  # the same as in the result where a layer survived
+    op: str
+    output_shape: list[int]  # channels, height, width
+    macs: int
+    parameters: int
+
+
+class BufferJson(TypedDict):
+    """`thumbnet.cost.plan.Buffer`."""
+
+    name: str
+    kind: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+class ArenaJson(TypedDict, total=False):
+    arena_bytes: int
+    lower_bound_bytes: int
+    buffers: list[BufferJson]
+    steps: list[str]  # node names in execution order
+
+
+class TrialJson(TypedDict, total=False):
+    """`thumbnet.results.Trial`."""
+
+    id: str
+    recipe: dict[str, Any]
+    state: str
+    reason: str
+    costs: CostsJson | None
+    accuracy: float | None
+    rung: int
+    curve: list[dict[str, float]]
+
+
+class ValidationJson(TypedDict, total=False):
+    """On the split that the trials were judged on, so that they can be drawn into one figure with them."""
+
+    reference: float
+    best: float
+    best_trial: str  # id of the trial that became the result
+
+
+class CurveJson(TypedDict):
+    name: str
+    points: list[dict[str, float]]  # step, loss, accuracy
+
+
+class ConfusionJson(TypedDict, total=False):
+    reference: list[list[int]]  # rows: true class, columns: answer
+    best: list[list[int]]
+
+
+class AnswerJson(TypedDict, total=False):
+    label: int
+    confidence: float  # percent
+
+
+class SampleJson(TypedDict, total=False):
+    png: str  # base64
+    label: int
+    reference: AnswerJson
+    best: AnswerJson
+
+
+class StageJson(TypedDict, total=False):
+    stage: str
+    seconds: float
+    note: str
+
+
+class DetailsJson(TypedDict, total=False):
+    title: str
+    command: str
+    target: TargetJson
+    limits: LimitsJson
+    classes: list[str]
+    data: DataJson
+    reference_costs: CostsJson | None
+    best_costs: CostsJson | None
+    reference_layers: list[ReferenceLayerJson]
+    best_layers: list[LayerCostJson]
+    arena: ArenaJson
+    trials: list[TrialJson]
+    validation: ValidationJson
+    curves: list[CurveJson]
+    confusion: ConfusionJson
+    samples: list[SampleJson]
+    proof: dict[str, Any]
+    provenance: dict[str, Any]
+    story: list[StageJson]
+    moves: list[str]
+
+
+def read_run(run_dir: Path) -> tuple[ResultJson, DetailsJson]:
+    """Both files of a run; `details.json` may be missing.
+
+    Raises `RunError` where there is no `result.json`, or a file holds something other than an object.
+    """
+    result_path, details_path = run_dir / "result.json", run_dir / "details.json"
+    if not result_path.is_file():
+        raise RunError(f"{run_dir} holds no result.json.", "Name the directory of a run that has finished.")
+    result = read_json(result_path)
+    details = read_json(details_path) if details_path.is_file() else {}
+    for path, value in ((result_path, result), (details_path, details)):
+        if not isinstance(value, dict):
+            raise RunError(
+                f"{path} is damaged: it holds no JSON object.", "Delete it and run the same command again."
+            )
+    return cast(ResultJson, result), cast(DetailsJson, details)
