@@ -30,7 +30,9 @@ _FOLLOWERS = (
 
 @dataclass(frozen=True)
 class Block:
-    """Nodes between the value `entry` and the value `exit` of equal shape; nothing else reads or feeds them."""
+    """Nodes between the value `entry` and the value `exit` of equal shape; nothing else reads or feeds
+    them.
+    """
 
     name: str  # that of its exit
     entry: str

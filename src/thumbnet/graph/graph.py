@@ -52,6 +52,9 @@ class Node:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Array] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        return self  # immutable
+
     def with_attrs(self, **attrs: Any) -> Node:
         return replace(self, attrs={**self.attrs, **attrs})
 
@@ -72,6 +75,9 @@ class Graph:
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        return self  # immutable
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:

@@ -29,14 +29,6 @@ class _Layer(nn.Module):
         for key, weight in node.weights.items():
             self.register_parameter(key, nn.Parameter(torch.from_numpy(np.array(weight, np.float32))))
 
-    def __deepcopy__(self, memo: dict[int, object]) -> _Layer:
-        copy = type(self)(self.node)  # nodes are immutable and shared
-        copy.load_state_dict(self.state_dict())
-        for name, parameter in self.named_parameters():
-            copy.get_parameter(name).requires_grad_(parameter.requires_grad)
-        copy.train(self.training)
-        return copy
-
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return self.op.forward(self.node, cast(dict[str, torch.Tensor], self._parameters), inputs)
 
@@ -117,11 +109,6 @@ class GraphModule(nn.Module):
         self.layers = nn.ModuleList(_BatchNorm(n) if n.op == "batch_norm" else _Layer(n) for n in graph.nodes)
         self._position = {n.name: k for k, n in enumerate(graph.nodes)}
         self._steps = _schedule(graph)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> GraphModule:
-        copy = GraphModule(self.graph)
-        copy.layers = nn.ModuleList(layer.__deepcopy__(memo) for layer in self.layers)  # type:
-        ignore[operator] copy.training = self.training return copy
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         values = self._fed(inputs)
