@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from thumbnet.errors import UnsupportedOpError
 from thumbnet.graph.graph import Node
-from thumbnet.graph.ops.activation import ELEMENTWISE, LeakyRelu, Softmax
+from thumbnet.graph.ops.activation import ELEMENTWISE, LeakyRelu, LogSoftmax, Softmax
 from thumbnet.graph.ops.arithmetic import Add, Mul, Sub
 from thumbnet.graph.ops.base import Op
 from thumbnet.graph.ops.batch_norm import BatchNorm
@@ -34,6 +34,7 @@ OPS: dict[str, Op] = {
         *ELEMENTWISE,
         LeakyRelu(),
         Softmax(),
+        LogSoftmax(),
         Pad(),
         Flatten(),
         Reshape(),

@@ -74,3 +74,14 @@ class Softmax(Op):
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
         linker.pin(inputs[0])
         return inputs[0]
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of softmax, as classifiers trained with a negative log-likelihood end in."""
+
+    name = "log_softmax"
+
+    def forward(
+        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        return F.log_softmax(inputs[0], 1)
