@@ -1,0 +1,7 @@
+"""Boards and cores as data."""
+
+from thumbnet.targets.load import available_targets, load_target
+from thumbnet.targets.target import Core, Isa, Target
+from thumbnet.targets.units import parse_size
+
+__all__ = ["Core", "Isa", "Target", "available_targets", "load_target", "parse_size"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +20,9 @@ class Core:
     float_abi: Literal["soft", "hard"]
     unicorn_model: str | None  # name in unicorn's table, None where it cannot run the core
     qemu_machine: str | None
-    cycles: dict[str, float]  # instruction class -> cycles, see thumbnet.emulation.cycles
+    cycles: Mapping[str, float]  # instruction class -> cycles, see thumbnet.emulation.cycles
     source: str
+    cycle_error: float | None = None  # modelled cycles may be off by this fraction; None: no defensible model
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,11 @@ class Target:
     title: str  # "Nordic nRF52840"
     core: Core
     flash_bytes: int
-    ram_bytes: int
+    ram_bytes: int  # the largest contiguous piece that code and data may use
     clock_hz: int
-    wait_states: int  # of flash at that clock, as seen by linear code with the vendor's cache or prefetch on
+    wait_states: (
+        int | None
+    )  # of flash at that clock, cache and prefetch aside; None where it depends on the board
     source: str  # data sheet
+    flash_origin: int = 0x0000_0000
+    ram_origin: int = 0x2000_0000
