@@ -55,6 +55,19 @@ class Result:
         """Test accuracy of the reference minus that of the integer model, in points."""
         return float(self.summary["drop_points"])
 
+    def missed(self) -> str:
+        """Limits that the linked firmware or its validation accuracy does not keep, as text; "" if all are kept."""
+        limits, best = self.summary["limits"], self.best
+        over = [
+            f"{name} {best[name]:,.0f} of {limits[name]:,.0f}"
+            for name in ("flash_bytes", "ram_bytes", "latency_ms", "macs")
+            if name in limits and best[name] > limits[name]
+        ]
+        drop = self.baseline["val_accuracy"] - best["val_accuracy"]
+        if "max_drop" in limits and drop > limits["max_drop"]:
+            over.append(f"{drop:.2f} points lost on validation, {limits['max_drop']:g} allowed")
+        return ", ".join(over)
+
     @property
     def front(self) -> list[Trial]:
         return pareto_front(self.trials)

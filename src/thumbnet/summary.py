@@ -42,7 +42,7 @@ def write_summary(
     """`before` and `after` are the outputs [N, classes] of the reference and of the integer model on the test split."""
     labels = np.asarray(job.data.test.labels)
     answers = {"reference": before.argmax(1).numpy(), "best": after.argmax(1).numpy()}
-    summary = _result(job, run, reference, best, proof, labels, answers)
+    summary = _result(job, run, reference, baseline, best, proof, labels, answers)
     write_json_atomic(run.path / "result.json", summary)
     details = {
         **_story(job, run, summary),
@@ -71,7 +71,7 @@ def write_summary(
 
 
 def _result(
-    job: Job, run: RunDirectory, reference: Graph, best: Any, proof: Proof, labels: Any, answers: dict[str, Any]
+    job: Job, run: RunDirectory, reference: Graph, baseline: Any, best: Any, proof: Proof, labels: Any, answers: dict[str, Any]
 ) -> dict[str, Any]:
     task = Classification(job.data.classes)
     score = {name: task.accuracy(labels, answer) for name, answer in answers.items()}
@@ -85,6 +85,10 @@ def _result(
             "size_bytes": 4 * reference.parameters,
             "parameters": reference.parameters,
             "macs": reference.macs,
+            "flash_bytes": baseline.costs.flash_bytes,
+            "ram_bytes": baseline.costs.ram_bytes,
+            "latency_ms": baseline.costs.latency_ms,
+            "val_accuracy": baseline.val_accuracy,
         },
         "best": {
             "accuracy": score["best"],

@@ -1,0 +1,5 @@
+"""`python -m thumbnet`."""
+
+from thumbnet.cli import main
+
+main()

@@ -1,0 +1,216 @@
+"""The command line: arguments in, calls of the API, errors as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from thumbnet.errors import InfeasibleError, ThumbnetError, UsageError, VerificationError
+from thumbnet.files import write_json_atomic
+from thumbnet.version import __version__
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+out = Console(highlight=False)
+
+RunDir = Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 2 usage, 130 interrupted, others as in `thumbnet.errors`."""
+    try:
+        app(standalone_mode=True)
+    except ThumbnetError as e:
+        print(f"Error: {e}", file=sys.stderr)
+        raise SystemExit(e.exit_code) from None
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Thumbnet: own network in, verified int8 firmware for Arm Cortex-M out."""
+    if version:
+        print(f"thumbnet {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def optimize(
+    model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:factory (see --weights).")],
+    data: Annotated[str, typer.Argument(help="A folder of class folders, or an .npz of arrays.")],
+    target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
+    flash: Annotated[str | None, typer.Option(help="Flash limit, such as 256KB (1 KB = 1024 bytes).")] = None,
+    ram: Annotated[str | None, typer.Option(help="RAM limit.")] = None,
+    latency: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
+    macs: Annotated[int | None, typer.Option(help="Limit of multiply-accumulates.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Accuracy points that may be lost.")] = None,
+    effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    seed: int = 0,
+    run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
+    input_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model does not tell.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Input mean for pixels in 0..1: one value or R,G,B.")] = None,
+    std: Annotated[str | None, typer.Option(help="Input standard deviation, likewise.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights for a factory: safetensors or state dict.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find a network that fits, and build its verified firmware."""
+    from thumbnet.optimize import optimize as run
+    from thumbnet.targets import load_target
+    from thumbnet.targets.units import parse_size
+
+    load_target(target)  # cheap checks before anything is read
+    for size in (flash, ram):
+        if size is not None:
+            parse_size(size)
+    result = run(
+        model,
+        data,
+        target,
+        flash=flash,
+        ram=ram,
+        latency_ms=latency,
+        macs=macs,
+        max_drop=max_drop,
+        effort=effort,
+        seed=seed,
+        run_dir=run_dir,
+        input_size=_size(input_size),
+        mean=_floats("--mean", mean),
+        std=_floats("--std", std),
+        weights=weights,
+        progress=_progress(quiet),
+    )
+    _show(result)
+
+
+@app.command()
+def demo(
+    run_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs/demo"),
+    seed: int = 0,
+    effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
+    quiet: Quiet = False,
+) -> None:
+    """Solar-cell inspection on an nRF52840, from ImageNet weights to firmware, in minutes."""
+    from thumbnet.demo import run_demo
+
+    _show(run_demo(run_dir, seed, _progress(quiet), effort))
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="A model as for optimize, or a run's directory.")],
+    target: Annotated[str | None, typer.Option(help="Board or core.")] = None,
+    input_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model does not tell.")] = None,
+    channels: Annotated[int, typer.Option(help="Input channels, with --input-size.")] = 3,
+    weights: Annotated[Path | None, typer.Option(help="Weights for a factory.")] = None,
+    json_file: Json = None,
+) -> None:
+    """What a network costs on a target, layer by layer."""
+    from thumbnet.api import profile as run
+
+    size = _size(input_size)
+    costs = run(model, target, input_shape=None if size is None else (channels, *size), weights=weights)
+    if json_file:
+        write_json_atomic(json_file, asdict(costs))
+    table = Table(title=f"{costs.kind}; 1 KB = 1024 bytes", title_justify="left")
+    for name in ("Layer", "Operation", "Output"):
+        table.add_column(name)
+    for name in ("MACs", "Weights, B", "Instructions", "Cycles", "Cycles/MAC"):
+        table.add_column(name, justify="right")
+    for layer in costs.layers:
+        per_mac = f"{layer.cycles / layer.macs:.2f}" if layer.macs else ""
+        shape = " × ".join(str(d) for d in layer.output_shape)
+        figures = (layer.macs, layer.weight_bytes, layer.instructions, layer.cycles)
+        table.add_row(layer.name, layer.op, shape, *(f"{v:,}" for v in figures), per_mac)
+    out.print(table)
+    out.print(
+        f"Flash {costs.flash_bytes / 1024:.1f} KB (code {costs.code_bytes / 1024:.1f}, weights "
+        f"{costs.weight_bytes / 1024:.1f}), RAM {costs.ram_bytes / 1024:.1f} KB (arena {costs.arena_bytes / 1024:.1f}, "
+        f"stack {costs.stack_bytes / 1024:.1f}), {costs.macs / 1e6:.2f} M MACs, {costs.cycles / 1e6:.2f} M cycles, "
+        f"{costs.latency_ms:.1f} ms"
+    )
+
+
+@app.command()
+def verify(run_dir: RunDir, json_file: Json = None, quiet: Quiet = False) -> None:
+    """Repeat the proof of a finished run: build, run on the emulated core, compare every byte."""
+    from thumbnet.api import verify as run
+
+    proof = run(run_dir, progress=_progress(quiet))
+    if json_file:
+        write_json_atomic(json_file, proof.json())
+    if not proof.bit_exact:
+        raise VerificationError(f"The firmware of {run_dir} differs from the reference arithmetic.", "Report this.")
+    out.print(f"Bit for bit equal on {proof.images} images, on {proof.emulator}.")
+
+
+@app.command()
+def report(run_dir: RunDir) -> None:
+    """Write the report of a finished run again."""
+    from thumbnet.report import write_report
+
+    out.print(str(write_report(run_dir)))
+
+
+@app.command()
+def targets(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List boards and cores."""
+    from thumbnet.targets import available_targets, load_target
+
+    boards = [load_target(name) for name in available_targets()]
+    if as_json:
+        print(json.dumps([asdict(b) for b in boards], indent=1))
+        return
+    table = Table()
+    for name in ("Name", "Board", "Core"):
+        table.add_column(name)
+    for name in ("Flash, KB", "RAM, KB", "Clock, MHz"):
+        table.add_column(name, justify="right")
+    for b in boards:
+        sizes = (f"{b.flash_bytes // 1024:,}", f"{b.ram_bytes // 1024:,}", f"{b.clock_hz / 1e6:g}")
+        table.add_row(b.name, b.title, b.core.name, *sizes)
+    out.print(table)
+    out.print("A target of your own: a TOML file, named by its path or kept in ./targets. See docs/targets.md.")
+
+
+def _show(result: Any) -> None:
+    out.print(result.table())
+    out.print(f"Firmware: {result.firmware}")
+    out.print(f"Report:   {result.report}")
+    missed = result.missed()
+    if missed:
+        raise InfeasibleError(f"The best network found misses a limit: {missed}.", "Relax it, or raise --effort.")
+
+
+def _progress(quiet: bool) -> Any:
+    from thumbnet.progress import Progress
+
+    return Progress.quiet() if quiet else Progress.for_console()
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(p.isascii() and p.isdigit() and 0 < int(p) <= 4096 for p in parts):
+        return int(parts[0]), int(parts[1])
+    raise UsageError(f"'{text}' is no input size.", "Write HEIGHTxWIDTH, such as 96x96.")
+
+
+def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(p) for p in text.split(","))
+    except ValueError as e:
+        raise UsageError(f"{option} '{text}' is no number or list of numbers.", "Write 0.5 or 0.5,0.5,0.5.") from e

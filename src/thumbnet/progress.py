@@ -1,0 +1,163 @@
+"""Progress of long work: what is being done, how far, and how long it will still take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+
+
+@dataclass
+class Stage:
+    """One stage's counter."""
+
+    name: str
+    total: int
+    on_change: _Sink
+    done: int = 0
+    info: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def advance(self, steps: int = 1, info: str = "") -> None:
+        self.done += steps
+        self.info = info or self.info
+        self.on_change.changed(self)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left at the rate so far; None before there is a rate."""
+        return self.seconds / self.done * (self.total - self.done) if self.done else None
+
+
+class _Sink:
+    """Where progress is shown; this one shows nothing."""
+
+    def begin(self, stage: Stage) -> None: ...
+
+    def changed(self, stage: Stage) -> None: ...
+
+    def end(self, stage: Stage) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class _Terminal(_Sink):
+    """A live bar, replaced by a line when its stage ends."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bars: Bars | None = None
+
+    def begin(self, stage: Stage) -> None:
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[info]}"),
+            console=self.console,
+            transient=True,
+        )
+        self.bars.start()
+        self.task = self.bars.add_task(stage.name, total=stage.total, info="")
+
+    def changed(self, stage: Stage) -> None:
+        if self.bars is not None:
+            left = stage.remaining
+            text = stage.info if left is None else f"{duration(left)} left  {stage.info}"
+            self.bars.update(self.task, completed=stage.done, info=text)
+
+    def end(self, stage: Stage) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+        self.console.print(_line(stage), highlight=False)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, highlight=False, style="dim")
+
+
+class _Lines(_Sink):
+    """A line now and then, for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.last = 0.0
+
+    def begin(self, stage: Stage) -> None:
+        self.last = time.monotonic()
+        self._print(f"{stage.name} ...")
+
+    def changed(self, stage: Stage) -> None:
+        now = time.monotonic()
+        if now - self.last >= PLAIN_SECONDS and stage.done < stage.total:
+            self.last = now
+            left = stage.remaining
+            time_left = "" if left is None else f", {duration(left)} left"
+            self._print(f"  {stage.done}/{stage.total}{time_left}  {stage.info}")
+
+    def end(self, stage: Stage) -> None:
+        self._print(f"  {_line(stage)}")
+
+    def note(self, text: str) -> None:
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class Progress:
+    """Passed through all stages; keeps the times of those that have ended."""
+
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+        self.finished: list[tuple[str, float, str]] = []  # name, seconds, last info
+
+    @staticmethod
+    def quiet() -> Progress:
+        return Progress(_Sink())
+
+    @staticmethod
+    def for_console() -> Progress:
+        """A live view on a terminal, plain lines elsewhere; both on standard error."""
+        return Progress(_Terminal() if sys.stderr.isatty() else _Lines(sys.stderr))
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Stage]:
+        stage = Stage(name, max(1, total), self._sink)
+        self._sink.begin(stage)
+        try:
+            yield stage
+        finally:
+            self._sink.end(stage)
+            self.finished.append((name, round(stage.seconds, 1), stage.info))
+
+    def note(self, text: str) -> None:
+        self._sink.note(text)
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "3 min 20 s", "2 h 05 min"."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    return f"{s // 3600} h {s % 3600 // 60:02d} min"
+
+
+def _line(stage: Stage) -> str:
+    return f"{stage.name}: {duration(stage.seconds)}" + (f", {stage.info}" if stage.info else "")
