@@ -214,7 +214,5 @@ def read_run(run_dir: Path) -> tuple[ResultJson, DetailsJson]:
     details = read_json(details_path) if details_path.is_file() else {}
     for path, value in ((result_path, result), (details_path, details)):
         if not isinstance(value, dict):
-            raise RunError(
-                f"{path} is damaged: it holds no JSON object.", "Delete it and run the same command again."
-            )
+            raise RunError(f"{path} is damaged: it holds no JSON object.", "Delete it and run the same command again.")
     return cast(ResultJson, result), cast(DetailsJson, details)

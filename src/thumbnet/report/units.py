@@ -29,6 +29,14 @@ def count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def short(value: float) -> str:
+    """A round number for an axis: `10 M`, `500 k`, `0.2`."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:g}{NBSP}{letter}"
+    return f"{value:g}"
+
+
 def exact(value: float | None) -> str:
     """All digits, in groups: `1,234,567`."""
     return NOTHING if value is None else f"{value:,.0f}"
@@ -41,6 +49,8 @@ def percent(value: float | None) -> str:
 def milliseconds(value: float | None) -> str:
     if value is None:
         return NOTHING
+    if value >= 10_000:
+        return f"{value / 1000:.1f}{NBSP}s"
     return f"{value:.{0 if value >= 1000 else 1 if value >= 10 else 2}f}{NBSP}ms"
 
 
@@ -68,6 +78,8 @@ def ratio(before: float | None, after: float | None) -> str:
     """How many times smaller: `÷ 12.3`; `× 1.1` where it grew."""
     if not before or not after:
         return NOTHING
+    if before == after:
+        return "="
     if after > before:
         return f"×{NBSP}{after / before:.2f}"
     factor = before / after

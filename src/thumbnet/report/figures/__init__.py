@@ -2,7 +2,7 @@
 
 from thumbnet.report.figures.arena import arena_timeline
 from thumbnet.report.figures.confusion import confusion_matrix
-from thumbnet.report.figures.curves import Curve, curves
+from thumbnet.report.figures.curves import Curve, curve_of, curves
 from thumbnet.report.figures.layers import LayerPair, layer_bars, layer_dumbbells, layer_pairs, op_legend
 from thumbnet.report.figures.pareto import Point, pareto
 
@@ -12,6 +12,7 @@ __all__ = [
     "Point",
     "arena_timeline",
     "confusion_matrix",
+    "curve_of",
     "curves",
     "layer_bars",
     "layer_dumbbells",

@@ -54,14 +54,10 @@ def _buffer(buffer: BufferJson, index: int, x: Scale, y: Scale, steps: Sequence[
         f"from step {buffer['first']} ({first}) to {buffer['last']} ({last})"
     )
     tint = "scratch" if buffer["kind"] == "scratch" else f"tint{index % TINTS}"
-    box = tag(
-        "rect", x=left, y=top, width=right - left, height=max(bottom - top, 0.5), class_=f"buffer {tint}"
-    )
+    box = tag("rect", x=left, y=top, width=right - left, height=max(bottom - top, 0.5), class_=f"buffer {tint}")
     label = Markup()
     if right - left > 7.0 * len(buffer["name"]) + 6 and bottom - top > 14:
-        label = text(
-            (left + right) / 2, (top + bottom) / 2 + 4, buffer["name"], anchor="middle", class_="inside"
-        )
+        label = text((left + right) / 2, (top + bottom) / 2 + 4, buffer["name"], anchor="middle", class_="inside")
     return tag("g", hover(said), box, label)
 
 

@@ -19,9 +19,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) ->
     names = [*classes[:n], *(str(i) for i in range(len(classes), n))]
     labelled = n <= LABELLED_UP_TO
     longest = max(len(_short(name)) for name in names)
-    plot = Plot(
-        width=400, height=340, left=40 + 6.6 * longest if labelled else 36, right=10, top=8, bottom=46
-    )
+    plot = Plot(width=400, height=340, left=40 + 6.6 * longest if labelled else 36, right=10, top=8, bottom=46)
     side_x = (plot.width - plot.left - plot.right) / n
     side_y = (plot.height - plot.top - plot.bottom) / n
     marks = Markup()

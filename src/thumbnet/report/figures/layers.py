@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from thumbnet.report.details import LayerCostJson, ReferenceLayerJson
 from thumbnet.report.figures.svg import Plot, Scale, hover, line, number, tag
+from thumbnet.report.units import short
 
 OPS = {"conv2d": "conv", "depthwise_conv2d": "depthwise", "dense": "dense"}  # style class; others "other"
 
@@ -67,28 +68,30 @@ def layer_dumbbells(
     *,
     label: str,
     form: Callable[[float], str],
+    per: int = 1,
 ) -> Markup:
-    """Before and after of each layer on a logarithmic axis; the length of the join is the factor saved."""
+    """Before and after of each layer on a logarithmic axis; the length of the join is the factor saved.
+
+    The axis counts in `per` (1024 for KB), the tooltips use `form`.
+    """
     shown = [(p, *value(p)) for p in pairs]
     shown = [(p, b, a) for p, b, a in shown if b > 0 or a > 0]
     if not shown:
         return Markup()
-    values = [v for _, b, a in shown for v in (b, a) if v > 0]
-    plot = Plot(width=980, height=270, left=66, right=12)
+    values = [v / per for _, b, a in shown for v in (b, a) if v > 0]
+    plot = Plot(width=980, height=270, left=72, right=12)
     x = plot.x(min(p.number for p, _, _ in shown) - 1, max(p.number for p, _, _ in shown) + 1)
     y = plot.y(min(values) / 1.4, max(values) * 1.4, log=True)
     return plot.svg(
-        plot.y_axis(y, y.ticks(5), label, form),
+        plot.y_axis(y, y.ticks(5), label, short),
         _number_axis(plot, x, pairs),
-        *[_dumbbell(p, b, a, x, y, form) for p, b, a in shown],
+        *[_dumbbell(p, (b, a), x, lambda v: y(v / per), form) for p, b, a in shown],
         label=f"{label} per layer, before and after",
         class_="wide",
     )
 
 
-def _dumbbell(
-    pair: LayerPair, before: int, after: int, x: Scale, y: Scale, form: Callable[[float], str]
-) -> Markup:
+def _dumbbell(pair: LayerPair, before: int, after: int, x: Scale, y: Scale, form: Callable[[float], str]) -> Markup:
     at = x(pair.number)
     said = f"{pair.number} {pair.name} ({pair.op}): {form(before)} → {form(after)}"
     marks = Markup()
@@ -116,7 +119,7 @@ def layer_bars(
     total = sum(v for _, v in shown)
     if not total:
         return Markup()
-    plot = Plot(width=980, height=230, left=66, right=12)
+    plot = Plot(width=980, height=230, left=72, right=12)
     x = plot.x(min(p.number for p, _ in shown) - 1, max(p.number for p, _ in shown) + 1)
     y = plot.y(0, max(v for _, v in shown) * 1.08)
     width = min(22.0, (x(2) - x(1)) * 0.76)
@@ -133,7 +136,7 @@ def layer_bars(
         for p, v in shown
         if v > 0
     ]
-    axes = plot.y_axis(y, y.ticks(4), label, form) + _number_axis(plot, x, pairs)
+    axes = plot.y_axis(y, y.ticks(4), label, short) + _number_axis(plot, x, pairs)
     return plot.svg(axes, *bars, label=f"{label} per layer of the result", class_="wide")
 
 

@@ -58,9 +58,7 @@ def pareto(
     )
 
 
-def _scales(
-    plot: Plot, points: Sequence[Point], limit: int | None, reference: float | None
-) -> tuple[Scale, Scale]:
+def _scales(plot: Plot, points: Sequence[Point], limit: int | None, reference: float | None) -> tuple[Scale, Scale]:
     costs = [p.bytes / 1024 for p in points if p.bytes > 0] + ([limit / 1024] if limit else [])
     costs = costs or [1.0]
     log = max(costs) / min(costs) > LOG_FROM
@@ -86,9 +84,7 @@ def _limit(plot: Plot, x: Scale, limit: int | None) -> Markup:
     )
     label = f"limit {size(limit)}"
     return (
-        shade
-        + line(at, plot.top, at, base, "limit")
-        + text(at - 5, plot.top + 12, label, anchor="end", class_="warn")
+        shade + line(at, plot.top, at, base, "limit") + text(at - 5, plot.top + 12, label, anchor="end", class_="warn")
     )
 
 

@@ -30,9 +30,7 @@ def tag(name: str, *children: str | Markup, **attributes: Attribute) -> Markup:
     return Markup("".join(parts) + ">" + "".join(str(escape(c)) for c in children) + f"</{name}>")
 
 
-def text(
-    x: float, y: float, content: str, *, anchor: str = "start", class_: str = "", rotate: float = 0
-) -> Markup:
+def text(x: float, y: float, content: str, *, anchor: str = "start", class_: str = "", rotate: float = 0) -> Markup:
     turn = f"rotate({number(rotate)} {number(x)} {number(y)})" if rotate else None
     return tag("text", content, x=x, y=y, text_anchor=anchor, class_=class_ or None, transform=turn)
 
@@ -93,9 +91,7 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
     return ticks[::every]
 
 
-def padded(
-    values: Sequence[float], share: float = 0.06, *, floor: float | None = None
-) -> tuple[float, float]:
+def padded(values: Sequence[float], share: float = 0.06, *, floor: float | None = None) -> tuple[float, float]:
     """A range around the values with some air; never below `floor`."""
     low, high = min(values), max(values)
     air = (high - low) * share or abs(high) * share or 1.0
@@ -122,17 +118,12 @@ class Plot:
     def x_axis(self, scale: Scale, ticks: Sequence[float], label: str, form: Format) -> Markup:
         base = self.height - self.bottom
         marks = [
-            line(scale(t), base, scale(t), base + 4, "axis")
-            + text(scale(t), base + 17, form(t), anchor="middle")
+            line(scale(t), base, scale(t), base + 4, "axis") + text(scale(t), base + 17, form(t), anchor="middle")
             for t in ticks
         ]
         middle = (scale.start + scale.end) / 2
         axis = line(self.left, base, self.width - self.right, base, "axis")
-        return (
-            axis
-            + Markup("").join(marks)
-            + text(middle, self.height - 6, label, anchor="middle", class_="label")
-        )
+        return axis + Markup("").join(marks) + text(middle, self.height - 6, label, anchor="middle", class_="label")
 
     def y_axis(self, scale: Scale, ticks: Sequence[float], label: str, form: Format) -> Markup:
         marks = [
