@@ -165,9 +165,7 @@ def _is_depthwise(graph: Graph, value: str) -> bool:
     return node is not None and node.op == "depthwise_conv2d"
 
 
-def _record(
-    graph: Graph, reach: dict[str, set[str]], found: dict[str, Block], entry: str, exit_: str
-) -> None:
+def _record(graph: Graph, reach: dict[str, set[str]], found: dict[str, Block], entry: str, exit_: str) -> None:
     """Adds the block between entry and exit if it is closed: fed by the entry alone, read through the exit
     alone.
     """
@@ -177,8 +175,6 @@ def _record(
     nodes = [n for n in graph.nodes if n.name in inside]
     fed = all(v in inside or v == entry for n in nodes for v in n.inputs)
     hidden = inside - {exit_}
-    closed = all(r.name in inside for v in hidden for r in graph.consumers[v]) and not hidden & set(
-        graph.outputs
-    )
+    closed = all(r.name in inside for v in hidden for r in graph.consumers[v]) and not hidden & set(graph.outputs)
     if fed and closed and any(n.op in WEIGHTED for n in nodes):
         found.setdefault(exit_, Block(exit_, entry, exit_, tuple(n.name for n in nodes)))

@@ -120,9 +120,7 @@ def _removed(
 ) -> set[int]:
     group = groups.get(name)
     if group is None:
-        raise ModelError(
-            f"There is no channel group '{name}'.", "See channel_groups(graph) for those there are."
-        )
+        raise ModelError(f"There is no channel group '{name}'.", "See channel_groups(graph) for those there are.")
     keep = set(choice)
     if not keep or min(keep) < 0 or max(keep) >= group.size:
         raise ModelError(f"Of group '{name}' with {group.size} channels, {sorted(keep)} cannot be kept.")
@@ -139,9 +137,7 @@ def _links(graph: Graph) -> _Links:
         ids[value.name] = finder.add(value.shape[0], value.name)
         finder.pin(ids[value.name])
     for node in graph.nodes:
-        ids[node.name] = op_of(node).link(
-            node, [ids[v] for v in node.inputs], graph.shapes[node.name], finder
-        )
+        ids[node.name] = op_of(node).link(node, [ids[v] for v in node.inputs], graph.shapes[node.name], finder)
     for output in graph.outputs:
         finder.pin(ids[output])
     root = np.array([finder.find(k) for k in range(len(finder.parent))], np.int64)
@@ -149,9 +145,7 @@ def _links(graph: Graph) -> _Links:
     return _grouped(finder, root, classes)
 
 
-def _grouped(
-    finder: _UnionFind, root: npt.NDArray[np.int64], classes: Mapping[str, npt.NDArray[np.int64]]
-) -> _Links:
+def _grouped(finder: _UnionFind, root: npt.NDArray[np.int64], classes: Mapping[str, npt.NDArray[np.int64]]) -> _Links:
     makers: dict[int, set[int]] = {}
     for identity, cls in enumerate(root.tolist()):
         makers.setdefault(cls, set()).add(finder.producer[identity])

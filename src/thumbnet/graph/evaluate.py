@@ -33,9 +33,7 @@ def evaluate_graph(graph: Graph, inputs: FloatArray, batch: int = 64) -> FloatAr
         raise ModelError(f"Graph '{graph.name}' has {len(graph.inputs)} inputs; only one can be fed here.")
     first = graph.inputs[0]
     if inputs.ndim != len(first.shape) + 1 or inputs.shape[1:] != first.shape:
-        raise ModelError(
-            f"Graph '{graph.name}' takes inputs (N, {str(first.shape)[1:-1]}), not {inputs.shape}."
-        )
+        raise ModelError(f"Graph '{graph.name}' takes inputs (N, {str(first.shape)[1:-1]}), not {inputs.shape}.")
     outputs = []
     with torch.inference_mode():
         for start in range(0, len(inputs), batch):

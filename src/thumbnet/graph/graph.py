@@ -157,9 +157,7 @@ class Graph:
     def load(path: Path) -> Graph:
         data = read_json(path)
         if data.get("format") != FORMAT_VERSION:
-            raise ModelError(
-                f"{path} is not a Thumbnet graph of format {FORMAT_VERSION}.", "Create it again."
-            )
+            raise ModelError(f"{path} is not a Thumbnet graph of format {FORMAT_VERSION}.", "Create it again.")
         tensors = load_file(path.with_suffix(".safetensors"))
         nodes = tuple(
             Node(

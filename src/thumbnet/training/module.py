@@ -119,9 +119,7 @@ class GraphModule(nn.Module):
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def forward_values(
-        self, *inputs: torch.Tensor, retain_grad: Iterable[str] = ()
-    ) -> dict[str, torch.Tensor]:
+    def forward_values(self, *inputs: torch.Tensor, retain_grad: Iterable[str] = ()) -> dict[str, torch.Tensor]:
         """Every value by name, inputs included; those in `retain_grad` will keep their gradient."""
         keep = set(retain_grad)
         values = self._fed(inputs)

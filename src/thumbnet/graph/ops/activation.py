@@ -21,9 +21,7 @@ class Elementwise(Op):
     def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return self._function(inputs[0])
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
@@ -49,9 +47,7 @@ class LeakyRelu(Op):
     def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return F.leaky_relu(inputs[0], float(node.attrs["alpha"]))
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
@@ -66,9 +62,7 @@ class Softmax(Op):
     def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return F.softmax(inputs[0], 1)
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
@@ -81,7 +75,5 @@ class LogSoftmax(Softmax):
 
     name = "log_softmax"
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return F.log_softmax(inputs[0], 1)

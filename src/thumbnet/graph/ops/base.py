@@ -12,9 +12,7 @@ import torch
 
 from thumbnet.graph.graph import Node, Shape
 
-ChannelIds = npt.NDArray[
-    np.int64
-]  # one identity per channel of a value; equal identities live and die together
+ChannelIds = npt.NDArray[np.int64]  # one identity per channel of a value; equal identities live and die together
 
 
 class Linker(ABC):
@@ -43,9 +41,7 @@ class Op(ABC):
         """Shape of the output. Raises `ModelError` when the inputs do not fit the node."""
 
     @abstractmethod
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """The float function, on tensors with a leading batch axis; `weights` replaces `node.weights`."""
 
     def macs(self, node: Node, inputs: Sequence[Shape], output: Shape) -> int:

@@ -22,14 +22,10 @@ class BatchNorm(Op):
     def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
         for key in ("weight", "bias", "mean", "var"):
             if node.weights[key].shape != inputs[0][:1]:
-                raise misfit(
-                    node, f"'{key}' of shape {node.weights[key].shape} does not fit an input {inputs[0]}"
-                )
+                raise misfit(node, f"'{key}' of shape {node.weights[key].shape} does not fit an input {inputs[0]}")
         return inputs[0]
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         w = weights
         return F.batch_norm(
             inputs[0],

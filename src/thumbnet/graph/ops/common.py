@@ -49,9 +49,7 @@ def window_output(node: Node, size: tuple[int, int], kernel: tuple[int, int]) ->
     for k in (0, 1):
         reach = dilation[k] * (kernel[k] - 1) + 1
         if padded[k] < reach:
-            raise misfit(
-                node, f"its window of {kernel[0]}×{kernel[1]} is larger than the padded input {padded}"
-            )
+            raise misfit(node, f"its window of {kernel[0]}×{kernel[1]} is larger than the padded input {padded}")
         out.append((padded[k] - reach) // stride[k] + 1)
     return out[0], out[1]
 

@@ -27,9 +27,7 @@ class Concat(Op):
             raise misfit(node, f"shapes {list(inputs)} differ beside axis {axis}")
         return (*inputs[0][:axis], sum(s[axis] for s in inputs), *inputs[0][axis + 1 :])
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(inputs), int(node.attrs["axis"]) + 1)
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
@@ -51,9 +49,7 @@ class Slice(Op):
             raise misfit(node, f"cannot take {start}:{stop} of axis {axis} from shape {inputs[0]}")
         return (*inputs[0][:axis], stop - start, *inputs[0][axis + 1 :])
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         axis, start, stop = _range(node)
         return inputs[0].narrow(axis + 1, start, stop - start)
 

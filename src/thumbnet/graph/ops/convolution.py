@@ -49,14 +49,10 @@ class Conv2d(Op):
         weight, groups = node.weights["weight"], int(node.attrs.get("groups", 1))
         channels = image(node, inputs[0])[0]
         if weight.ndim != 4 or weight.shape[1] * groups != channels or weight.shape[0] % groups:
-            raise misfit(
-                node, f"weights {weight.shape} in {groups} groups do not fit {channels} input channels"
-            )
+            raise misfit(node, f"weights {weight.shape} in {groups} groups do not fit {channels} input channels")
         return _output(node, inputs[0])
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return _convolve(node, weights, inputs[0], int(node.attrs.get("groups", 1)))
 
     def macs(self, node: Node, inputs: Sequence[Shape], output: Shape) -> int:
@@ -92,9 +88,7 @@ class DepthwiseConv2d(Op):
             raise misfit(node, f"weights {weight.shape} do not fit {channels} input channels")
         return _output(node, inputs[0])
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return _convolve(node, weights, inputs[0], inputs[0].shape[1])
 
     def macs(self, node: Node, inputs: Sequence[Shape], output: Shape) -> int:

@@ -24,15 +24,11 @@ class Dense(Op):
         if len(inputs[0]) != 1 or weight.ndim != 2 or weight.shape[1] != inputs[0][0]:
             raise misfit(node, f"weights {weight.shape} do not fit an input of shape {inputs[0]}")
         if "bias" in node.weights and node.weights["bias"].shape != weight.shape[:1]:
-            raise misfit(
-                node, f"has a bias of shape {node.weights['bias'].shape} for {weight.shape[0]} outputs"
-            )
+            raise misfit(node, f"has a bias of shape {node.weights['bias'].shape} for {weight.shape[0]} outputs")
         fused_activation(node)
         return (weight.shape[0],)
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return activate(node, F.linear(inputs[0], weights["weight"], weights.get("bias")))
 
     def macs(self, node: Node, inputs: Sequence[Shape], output: Shape) -> int:

@@ -28,9 +28,7 @@ class MaxPool2d(_Pool):
 
     name = "max_pool2d"
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         kernel = pair(node, "kernel")
         x, pads = split_padding(inputs[0], padding(node), float("-inf"), [k // 2 for k in kernel])
         return F.max_pool2d(x, kernel, pair(node, "stride"), pads)
@@ -41,9 +39,7 @@ class AvgPool2d(_Pool):
 
     name = "avg_pool2d"
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         kernel, stride, include = (
             pair(node, "kernel"),
             pair(node, "stride"),
@@ -65,9 +61,7 @@ class GlobalAvgPool(Op):
         channels = image(node, inputs[0])[0]
         return (channels, 1, 1) if node.attrs.get("keepdims") else (channels,)
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return inputs[0].mean((2, 3), keepdim=bool(node.attrs.get("keepdims")))
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:

@@ -25,9 +25,7 @@ class Pad(Op):
         top, left, bottom, right = padding(node)
         return (channels, height + top + bottom, width + left + right)
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         top, left, bottom, right = padding(node)
         return F.pad(inputs[0], (left, right, top, bottom))
 
@@ -43,9 +41,7 @@ class Flatten(Op):
     def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
         return (prod(inputs[0]),)
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return inputs[0].flatten(1)
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
@@ -67,9 +63,7 @@ class Reshape(Op):
             raise misfit(node, f"cannot turn shape {inputs[0]} into {shape}")
         return shape
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return inputs[0].reshape(inputs[0].shape[0], *node.attrs["shape"])
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
@@ -103,9 +97,7 @@ class Resize(Op):
     def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
         return (image(node, inputs[0])[0], *pair(node, "size"))
 
-    def forward(
-        self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return F.interpolate(inputs[0], pair(node, "size"), mode="nearest")
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:

@@ -13,9 +13,7 @@ from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import op_of
 from thumbnet.graph.ops.activation import Elementwise, LeakyRelu
 
-Constants = npt.NDArray[
-    np.float64
-]  # per channel: the constant it holds at every pixel of every input, or NaN
+Constants = npt.NDArray[np.float64]  # per channel: the constant it holds at every pixel of every input, or NaN
 _READERS = ("conv2d", "dense")  # ops that end a channel: a weighted sum over it
 
 

@@ -65,7 +65,6 @@ _TESTS: dict[str, Callable[[Node, Node | None], bool]] = {
         or (before is not None and before.op in ("sigmoid", "hard_sigmoid", "softmax"))
     ),
     "relu6": lambda node, before: (
-        _activation(before) == "relu6"
-        or (before is not None and before.op in ("sigmoid", "hard_sigmoid", "softmax"))
+        _activation(before) == "relu6" or (before is not None and before.op in ("sigmoid", "hard_sigmoid", "softmax"))
     ),
 }

@@ -13,9 +13,7 @@ from thumbnet.graph.graph import Graph, Node
 def substitute(nodes: Iterable[Node], values: Mapping[str, str]) -> list[Node]:
     """The nodes with the values they read renamed."""
     return [
-        replace(n, inputs=tuple(values.get(v, v) for v in n.inputs))
-        if any(v in values for v in n.inputs)
-        else n
+        replace(n, inputs=tuple(values.get(v, v) for v in n.inputs)) if any(v in values for v in n.inputs) else n
         for n in nodes
     ]
 
