@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def _arena(layers: list[dict[str, Any]]) -> dict[str, Any]:
     """Ping-pong addresses: enough to have lifetimes, a peak and scratch."""
     buffers, top = [], 0
     size = [layer["c"] * layer["side"] ** 2 for layer in layers]
-    peak = max(a + b for a, b in zip(size, size[1:], strict=False))
+    peak = max(a + b for a, b in pairwise(size))
     for i, layer in enumerate(layers):
         offset = 0 if i % 2 else peak - size[i] // 16 * 16
         last = min(i + (3 if layer["name"].endswith("project") else 1), len(layers) - 1)

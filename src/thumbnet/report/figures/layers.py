@@ -91,7 +91,14 @@ def layer_dumbbells(
     )
 
 
-def _dumbbell(pair: LayerPair, before: int, after: int, x: Scale, y: Scale, form: Callable[[float], str]) -> Markup:
+def _dumbbell(
+    pair: LayerPair,
+    values: tuple[int, int],
+    x: Scale,
+    y: Callable[[float], float],
+    form: Callable[[float], str],
+) -> Markup:
+    before, after = values
     at = x(pair.number)
     said = f"{pair.number} {pair.name} ({pair.op}): {form(before)} → {form(after)}"
     marks = Markup()
