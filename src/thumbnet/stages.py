@@ -40,7 +40,7 @@ from thumbnet.summary import write_summary
 from thumbnet.training.distill import CrossEntropy, Distillation, teacher_outputs
 from thumbnet.training.loop import Images, Point, Schedule, accuracy, predict, recalibrate, train
 from thumbnet.training.module import GraphModule
-from thumbnet.training.normalize import insert_batch_norm
+from thumbnet.training.normalize import insert_batch_norm, restore_names
 from thumbnet.training.quantize_aware import QuantizedModule
 
 IMPORTANCE_IMAGES = 256
@@ -285,7 +285,7 @@ def _finish(job: Job, finalist: Finalist, lesson: Lesson, progress: Progress) ->
             on_step=lambda info: stage.advance(1, info=info),
         )
     recalibrate(module, training, _some(len(training), 512, job.seed))
-    graph = clean(module.to_graph())
+    graph = restore_names(clean(module.to_graph()))
     student = QuantizedModule(graph, _input_grid(job, graph))
     steps = math.ceil(job.effort.quantized_epochs * epoch)
     frozen_from, done = round(steps * (1 - FROZEN_RANGES)), itertools.count(1)

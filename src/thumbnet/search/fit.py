@@ -17,7 +17,8 @@ from thumbnet.cost import estimate
 from thumbnet.cost.memory import plan_arena
 from thumbnet.cost.plan import ArenaPlan
 from thumbnet.errors import ModelError
-from thumbnet.graph.channels import ChannelGroup
+from thumbnet.graph.blocks import truncate
+from thumbnet.graph.channels import ChannelGroup, keep_channels
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer.graph import IntegerGraph
@@ -27,11 +28,13 @@ from thumbnet.search.moves import SetResolution, SetWidths, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.space import Space
 from thumbnet.targets.target import Target
+from thumbnet.training.normalize import LINEAR, restore_names
 
 STEP = 4  # widths are multiples of it: kernels work on four channels at a time
 MIN_FRACTION = 1 / 16
 SPREADS = (0.0, 0.5)
 MAX_ROUNDS = 60
+BISECTIONS = 7
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,10 @@ class Fitter:
         self.target = target
         self.limits = limits
         self.groups = {g.id: g for g in space.groups}
+        # Slicing millions of weights hundreds of times would take minutes: costs depend on shapes alone.
+        self.bare = _weightless(restore_names(clean(space.graph)))
         self.bytes = _bytes_per_channel(space)
+        self._caps: dict[tuple[int, int] | None, dict[str, int]] = {}
         self.total = sum(float(v.sum()) for v in context.importance.values())
 
     def shapes(self) -> Iterator[Shape]:
@@ -100,8 +106,16 @@ class Fitter:
         return Recipe(tuple(moves))
 
     def skeleton(self, shape: Shape, widths: dict[str, int]) -> IntegerGraph:
-        """The candidate's integer graph with its true shapes (and weights that do not matter)."""
-        return lower(clean(self.recipe(shape, widths).apply(self.space.graph, self.context)), None)
+        """The candidate's integer graph with its true shapes, and weights that do not matter."""
+        graph = keep_channels(
+            self.bare,
+            {g.removesuffix(LINEAR): range(w) for g, w in widths.items() if w < self.groups[g].size},
+        )
+        if shape.cut is not None:
+            graph = truncate(graph, shape.cut)
+        if shape.resolution is not None:
+            graph = SetResolution(*shape.resolution).apply(graph, self.context)
+        return lower(graph, None)
 
     def _fitted(self, shape: Shape, widths: dict[str, int]) -> Fitted:
         costs = estimate(self.skeleton(shape, widths), self.target)
@@ -122,11 +136,17 @@ class Fitter:
     # --- RAM
 
     def _ram_caps(self, shape: Shape) -> dict[str, int]:
+        """Largest widths whose planned RAM fits. Cuts share them: what needs most RAM lies at the beginning."""
+        if shape.resolution not in self._caps:
+            self._caps[shape.resolution] = self._fit_ram(Shape(None, shape.resolution, shape.spread))
+        return dict(self._caps[shape.resolution])
+
+    def _fit_ram(self, shape: Shape) -> dict[str, int]:
         caps = {g.id: g.size for g in self.space.groups}
         limit = self.limits.ram_bytes
         if limit is None:
             return caps
-        owner = _owners(self.space.groups)
+        owner = _owners(self.space.groups)  # values are called alike in the normalized and in the bare graph
         for _ in range(MAX_ROUNDS):
             ig = self.skeleton(shape, caps)
             plan = plan_arena(ig, self.target.core.isa)
@@ -189,13 +209,21 @@ class Fitter:
         return {g: min(cap, max(_floor(self.groups[g]), _round_down(count[g]))) for g, cap in caps.items()}
 
 
+def _weightless(graph: Graph) -> Graph:
+    """The graph with weights of the same shapes that take no memory."""
+    return graph.with_nodes(
+        n.with_weights(**{k: np.broadcast_to(np.float32(0.5), w.shape) for k, w in n.weights.items()})
+        for n in graph.nodes
+    )
+
+
 def _bisect(
     widths_at: Callable[[float], dict[str, int]], over: Callable[[dict[str, int]], bool]
 ) -> dict[str, int]:
-    """Widths at the largest fraction (to 1/256) that is not over the limits; those at 0 where none is."""
+    """Widths at the largest fraction (to 1/128) that is not over the limits; those at 0 where none is."""
     low, high = 0.0, 1.0
     best = widths_at(0.0)
-    for _ in range(8):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         widths = widths_at(middle)
         if over(widths):

@@ -36,9 +36,24 @@ def explore_space(graph: Graph) -> Space:
         graph=graph,
         groups=tuple(g for g in channel_groups(graph) if not g.pinned),
         blocks=tuple(b.name for b in skippable_blocks(graph)),
-        cuts=tuple(reversed(cut_points(graph))),
+        cuts=_cuts(graph),
         resolutions=_resolutions(graph),
     )
+
+
+def _cuts(graph: Graph) -> tuple[str, ...]:
+    """Cut points, deepest first, without the wide insides of inverted bottlenecks.
+
+    A value with more than twice the channels of a neighbouring cut point carries an expansion, not a summary.
+    """
+    points = cut_points(graph)
+    width = [graph.shapes[v][0] for v in points]
+    keep = []
+    for k, value in enumerate(points):
+        neighbours = width[max(0, k - 1) : k] + width[k + 1 : k + 2]
+        if not neighbours or width[k] <= 2 * min(neighbours):
+            keep.append(value)
+    return tuple(reversed(keep))
 
 
 def _resolutions(graph: Graph) -> tuple[tuple[int, int], ...]:

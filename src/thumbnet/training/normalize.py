@@ -9,13 +9,17 @@ training mode it is the same up to the noise of batch statistics.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.training.module import GraphModule
 
 EPSILON = 1e-3
+LINEAR = ".linear"  # suffix of a convolution whose batch norm, or activation, has taken over its name
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
 
@@ -23,35 +27,51 @@ def insert_batch_norm(graph: Graph, images: torch.Tensor, *, batch: int = 64) ->
     """Adds a batch norm behind every convolution that has none.
 
     `images` is float32 [N, C, H, W], preprocessed; a few hundred suffice. A fused activation moves behind the batch
-    norm as a node of its own.
+    norm as a node of its own. Values keep their names (so that cut points and blocks are called alike before and after);
+    the convolution itself is called `<name>.linear`.
     """
     if any(n.op == "batch_norm" for n in graph.nodes):
         raise ValueError("insert_batch_norm expects a graph whose batch norms are folded; call clean() first")
-    bare = graph.with_nodes(_split_activation(graph))
+    bare = graph.with_nodes(_without_activation(graph))
     taps = [n.name for n in bare.nodes if n.op in _CONVOLUTIONS]
     mean, var = _statistics(bare, taps, images, batch)
     nodes: list[Node] = []
-    renamed: dict[str, str] = {}
-    for node in bare.nodes:
-        nodes.append(Node(node.name, node.op, tuple(renamed.get(v, v) for v in node.inputs), node.attrs, node.weights))
-        if node.name in mean:
-            name = f"{node.name}.norm"
-            m, v = mean[node.name], var[node.name]
-            weights = {"weight": np.sqrt(v + EPSILON).astype(np.float32), "bias": m, "mean": m, "var": v}
-            nodes.append(Node(name, "batch_norm", (node.name,), {"eps": EPSILON}, weights))
-            renamed[node.name] = name
-    out = bare.with_nodes(nodes, tuple(renamed.get(v, v) for v in bare.outputs))
+    for node in graph.nodes:
+        if node.op not in _CONVOLUTIONS:
+            nodes.append(node)
+            continue
+        activation = node.attrs.get("activation", "none")
+        own = node.name + LINEAR
+        nodes.append(Node(own, node.op, node.inputs, {**node.attrs, "activation": "none"}, node.weights))
+        tap = node.name if activation == "none" else own
+        m, v = mean[tap], var[tap]
+        weights = {"weight": np.sqrt(v + EPSILON).astype(np.float32), "bias": m, "mean": m, "var": v}
+        norm = node.name if activation == "none" else node.name + ".norm"
+        nodes.append(Node(norm, "batch_norm", (own,), {"eps": EPSILON}, weights))
+        if activation != "none":
+            nodes.append(Node(node.name, activation, (norm,)))
+    out = graph.with_nodes(nodes)
     out.validate()
     return out
 
 
-def _split_activation(graph: Graph) -> list[Node]:
-    """Convolutions without fused activation; the activation gets the old name, so that consumers need no change."""
+def restore_names(graph: Graph) -> Graph:
+    """Gives convolutions their old names back once `clean` has folded the batch norms and fused the activations."""
+    taken = {i.name for i in graph.inputs} | set(graph.by_name)
+    new = {
+        n: n.removesuffix(LINEAR) for n in graph.by_name if n.endswith(LINEAR) and n.removesuffix(LINEAR) not in taken
+    }
+    nodes = [replace(n, name=new.get(n.name, n.name), inputs=tuple(new.get(v, v) for v in n.inputs)) for n in graph.nodes]
+    return graph.with_nodes(nodes, tuple(new.get(v, v) for v in graph.outputs))
+
+
+def _without_activation(graph: Graph) -> list[Node]:
+    """The same function with every convolution's activation as a node of its own, which gets the old name."""
     nodes: list[Node] = []
     for node in graph.nodes:
         activation = node.attrs.get("activation", "none")
         if node.op in _CONVOLUTIONS and activation != "none":
-            inner = f"{node.name}.linear"
+            inner = node.name + LINEAR
             nodes.append(Node(inner, node.op, node.inputs, {**node.attrs, "activation": "none"}, node.weights))
             nodes.append(Node(node.name, activation, (inner,)))
         else:
@@ -61,7 +81,7 @@ def _split_activation(graph: Graph) -> list[Node]:
 
 def _statistics(
     graph: Graph, taps: list[str], images: torch.Tensor, batch: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]]:
     module = GraphModule(graph).eval()
     total: dict[str, torch.Tensor] = {}
     square: dict[str, torch.Tensor] = {}
