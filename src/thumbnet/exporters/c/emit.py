@@ -1,0 +1,198 @@
+"""The integer graph as C: a folder that a firmware engineer can keep.
+
+`emit` returns the files by relative path; `write_firmware` puts them on disk. Equal graphs give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from thumbnet.cost.kernels import Kernel, choose
+from thumbnet.cost.memory import offsets, plan_arena
+from thumbnet.cost.plan import ArenaPlan
+from thumbnet.errors import ModelError
+from thumbnet.exporters.c import spell
+from thumbnet.exporters.c.calls import Site, call
+from thumbnet.files import write_text_atomic
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.targets.target import Target
+from thumbnet.version import __version__
+
+
+def emit(
+    ig: IntegerGraph,
+    target: Target,
+    *,
+    plan: ArenaPlan | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    test_vector: tuple[bytes, bytes] | None = None,
+) -> dict[str, str]:
+    """The firmware's files, relative path to text.
+
+    `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8 value
+    of each of 256 pixel values) and `classes`. `test_vector` is one input and the output it must give, as int8 bytes.
+    Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
+    `UnsupportedOpError` for an operation without a kernel.
+    """
+    if len(ig.inputs) != 1 or len(ig.outputs) != 1:
+        raise ModelError(f"'{ig.name}' has {len(ig.inputs)} inputs and {len(ig.outputs)} outputs; C takes one of each.")
+    plan = plan_arena(ig, target.core.isa) if plan is None else plan
+    kernels = [choose(node, ig, target.core.isa) for node in ig.nodes]
+    sources = sorted({k.source for k in kernels if k.source})
+    values = {
+        **_interface(ig, target, plan, preprocessing or {}),
+        **_body(ig, plan, kernels),
+        "sources": [_flat(s) for s in sources],
+        "assembly": any(s.endswith(".S") for s in sources),
+        "test_vector": test_vector is not None,
+    }
+    names = ["model.h", "model.c", "main.c", "CMakeLists.txt", "README.txt"]
+    out = {name: _template(f"{name}.j2").render(values) for name in names}
+    if test_vector is not None:
+        out["test_vector.h"] = _test_vector(ig, *test_vector)
+    return out | _kernel_files(sources)
+
+
+def write_firmware(folder: Path, content: Mapping[str, str]) -> None:
+    """Writes each file whole or not at all; `model.c`, which names all others, comes last.
+
+    Raises `ThumbnetError` where the folder cannot be written.
+    """
+    for name in sorted(content, key=lambda n: (n == "model.c", n)):
+        write_text_atomic(folder / name, content[name])
+
+
+def _flat(source: str) -> str:
+    """`dsp/conv2d.c` becomes `kernels/conv2d_dsp.c`; generic ones keep their name."""
+    isa, name = source.split("/")
+    stem, suffix = name.rsplit(".", 1)
+    return f"kernels/{stem}.{suffix}" if isa == "generic" else f"kernels/{stem}_{isa}.{suffix}"
+
+
+def _kernel_files(sources: list[str]) -> dict[str, str]:
+    out = {"kernels/tn_kernels.h": _kernel_text("generic/tn_kernels.h")}
+    if any(s.startswith("dsp/") for s in sources):
+        out["kernels/tn_kernels_dsp.h"] = _kernel_text("dsp/tn_kernels_dsp.h")
+    return out | {_flat(s): _kernel_text(s) for s in sources}
+
+
+def kernel_folder() -> Traversable:
+    """Where the kernels' sources are: `generic/` and one folder per instruction set."""
+    return files("thumbnet.exporters.c") / "kernels"
+
+
+@lru_cache(maxsize=64)
+def _kernel_text(source: str) -> str:
+    return (kernel_folder() / source).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=16)
+def _template(name: str) -> jinja2.Template:
+    text = (files("thumbnet.exporters.c") / "templates" / name).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(text)
+
+
+def _interface(
+    ig: IntegerGraph, target: Target, plan: ArenaPlan, preprocessing: Mapping[str, Any]
+) -> dict[str, object]:
+    place = offsets(ig, plan)
+    source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
+    return {
+        "name": spell.comment(ig.name),
+        "version": __version__,
+        "digest": ig.digest,
+        "target": spell.comment(f"{target.title} ({target.core.name})"),
+        "arena_bytes": max(plan.arena_bytes, 1),
+        "input": _tensor(source.shape, source.scale, source.zero_point, place[source.name]),
+        "output": _tensor(result.shape, result.scale, result.zero_point, place[result.name]),
+        **_contract(preprocessing),
+    }
+
+
+def _tensor(shape: tuple[int, ...], scale: float, zero_point: int, offset: int) -> dict[str, object]:
+    return {
+        "shape": shape,
+        "bytes": int(np.prod(shape)),
+        "scale": f"{np.float32(scale):.9g}f" if float(scale) != int(scale) else f"{float(scale):.1f}f",
+        "zero_point": zero_point,
+        "offset": offset,
+    }
+
+
+def _contract(preprocessing: Mapping[str, Any]) -> dict[str, object]:
+    """What `model.h` says about inputs and classes."""
+    table = preprocessing.get("table")
+    identity = table is not None and all(list(row) == list(range(-128, 128)) for row in table)
+    rows = [] if table is None or identity else [spell.wrapped([str(int(v)) for v in row], " " * 8) for row in table]
+    facts = [
+        f"{key}: {spell.comment(str(preprocessing[key]))}"
+        for key in ("size", "channels", "mean", "std")
+        if key in preprocessing
+    ]
+    classes = [str(c) for c in preprocessing.get("classes", ())]
+    return {
+        "facts": facts,
+        "identity": identity,
+        "table": rows,
+        "classes": [spell.quoted(c) for c in classes],
+    }
+
+
+def _body(ig: IntegerGraph, plan: ArenaPlan, kernels: list[Kernel]) -> dict[str, object]:
+    """Constants and calls, node by node."""
+    place = offsets(ig, plan)
+    scratch = {b.name: b.offset for b in plan.buffers if b.kind == "scratch"}
+    names = spell.identifiers(node.name for node in ig.nodes)
+    layers = []
+    for node, kernel in zip(ig.nodes, kernels, strict=True):
+        site = Site(
+            node,
+            ig,
+            kernel,
+            names[node.name],
+            tuple(_address(place[v]) for v in node.inputs),
+            _address(place[node.name]),
+            _address(scratch[node.name]) if node.name in scratch else "NULL",
+        )
+        made = call(site)
+        layers.append(
+            {"title": _title(node, ig), "constants": "\n".join(made.constants), "statements": made.statements}
+        )
+    return {"layers": layers}
+
+
+def _address(offset: int) -> str:
+    return f"m + {offset}" if offset else "m"
+
+
+def _title(node: IntegerNode, ig: IntegerGraph) -> str:
+    def shape(name: str) -> str:
+        return "x".join(str(d) for d in ig.tensors[name].shape)
+
+    sources = ", ".join(shape(v) for v in node.inputs)
+    return spell.comment(f"{node.name}: {node.op} {sources} -> {shape(node.name)}")
+
+
+def _test_vector(ig: IntegerGraph, source: bytes, result: bytes) -> str:
+    for what, data, name in (("input", source, ig.inputs[0]), ("output", result, ig.outputs[0])):
+        if len(data) != ig.tensors[name].bytes:
+            raise ModelError(f"The test vector's {what} has {len(data)} bytes, not {ig.tensors[name].bytes}.")
+    arrays = "\n".join(
+        spell.array(name, np.frombuffer(data, np.int8))
+        for name, data in (("test_vector_input", source), ("test_vector_output", result))
+    )
+    return (
+        "/* An input and the output that the firmware must give for it, byte for byte. */\n"
+        f"#ifndef TEST_VECTOR_H\n#define TEST_VECTOR_H\n\n#include <stdint.h>\n\n{arrays}\n#endif\n"
+    )

@@ -1,0 +1,186 @@
+"""The emitted C, compiled for the host, equals the integer simulator; it is warning-free and C++ can include it."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from thumbnet.cost.probes import ProbeBuilder
+from thumbnet.errors import ModelError
+from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.simulate import run
+from thumbnet.targets import load_target
+
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror"]
+HOST = [shutil.which("cc")] if shutil.which("cc") else [sys.executable, "-m", "ziglang", "cc"]
+M0, M4 = load_target("rp2040"), load_target("nrf52840")
+
+
+def compiled(ig: IntegerGraph, folder: Path) -> ctypes.CDLL:
+    write_firmware(folder, emit(ig, M0))
+    sources = ["model.c", *(str(p.relative_to(folder)) for p in sorted((folder / "kernels").glob("*.c")))]
+    command = [*HOST, "-std=c99", "-O1", *WARNINGS, "-fsanitize=undefined", "-fno-sanitize-recover", "-shared", "-fPIC"]
+    subprocess.run([*command, "-o", "model.so", *sources], cwd=folder, check=True)
+    return ctypes.CDLL(str(folder / "model.so"))
+
+
+def outputs(ig: IntegerGraph, folder: Path, x: np.ndarray) -> np.ndarray:
+    """Runs the compiled model on each sample, each time in an arena full of rubbish with guards around it."""
+    from thumbnet.cost.memory import offsets, plan_arena
+
+    plan = plan_arena(ig, "generic")
+    place = offsets(ig, plan)
+    library, guard = compiled(ig, folder), 64
+    size = plan.arena_bytes
+    space = np.zeros(size + 2 * guard + 16, np.int8)
+    start = guard + -(space.ctypes.data + guard) % 16
+    result = []
+    for sample in x:
+        space[:] = np.random.default_rng(1).integers(-128, 128, space.size)
+        before = space.copy()
+        arena = space[start : start + size]
+        at = place[ig.inputs[0]]
+        arena[at : at + sample.size] = sample.ravel()
+        library.model_invoke(ctypes.c_void_p(arena.ctypes.data))
+        at, shape = place[ig.outputs[0]], ig.tensors[ig.outputs[0]].shape
+        result.append(arena[at : at + int(np.prod(shape))].reshape(shape).copy())
+        assert np.array_equal(space[:start], before[:start])
+        assert np.array_equal(space[start + size :], before[start + size :])
+    return np.stack(result)
+
+
+def samples(ig: IntegerGraph, seed: int = 0) -> np.ndarray:
+    """Random inputs, and the extremes."""
+    shape = ig.tensors[ig.inputs[0]].shape
+    x = np.random.default_rng(seed).integers(-128, 128, (4, *shape)).astype(np.int8)
+    x[1], x[2] = -128, 127
+    return x
+
+
+def mobile() -> IntegerGraph:
+    """Inverted bottlenecks with a residual, then the classifier."""
+    b = ProbeBuilder(1)
+    x = b.conv2d(b.input(17, 15, 3), 8, (3, 3), (2, 2), clamp=(-128, 90))
+    y = b.conv2d(b.depthwise_conv2d(b.conv2d(x, 24), (5, 5)), 8)
+    x = b.add(x, y)
+    x = b.conv2d(b.depthwise_conv2d(b.conv2d(x, 32), (3, 3), (2, 2)), 13)
+    x = b.lut(b.requantize(x))
+    x = b.reshape(b.global_avg_pool(x), 13)
+    b.softmax(b.dense(x, 5))
+    return b.graph()
+
+
+def squeeze_excite() -> IntegerGraph:
+    b = ProbeBuilder(2)
+    x = b.depthwise_conv2d(b.input(7, 9, 6), multiplier=2, dilation=(2, 1))
+    gate = b.lut(b.conv2d(b.global_avg_pool(x), 12))
+    x = b.mul(x, gate)
+    x = b.add(x, b.conv2d(b.global_avg_pool(x), 12), op="sub")
+    b.mul(x, x)
+    return b.graph()
+
+
+def plumbing() -> IntegerGraph:
+    b = ProbeBuilder(3)
+    x = b.pad(b.input(6, 7, 4), (1, 0, 2, 3))
+    y = b.pool("max_pool2d", x, (3, 2), (2, 1), (1, 1, 1, 0))
+    z = b.pool("avg_pool2d", x, (3, 2), (2, 1), (1, 1, 1, 0))
+    x = b.concat(y, z, b.slice(y, 2, 1, 3))
+    x = b.concat(b.slice(x, 0, 1, 4), x, axis=0)
+    x = b.resize_nearest(x, (5, 20))
+    b.conv2d(x, 9, (3, 2), (1, 2), groups=1, dilation=(1, 2), padding=(0, 1, 2, 0))
+    return b.graph()
+
+
+def grouped() -> IntegerGraph:
+    b = ProbeBuilder(4)
+    x = b.conv2d(b.input(8, 8, 12), 8, (3, 3), groups=4)
+    b.conv2d(x, 6, (1, 1), (2, 2), groups=2)
+    return b.graph()
+
+
+@pytest.mark.parametrize("network", [mobile, squeeze_excite, plumbing, grouped])
+def test_host_equals_simulator(network, tmp_path: Path) -> None:
+    ig = network()
+    x = samples(ig)
+    assert np.array_equal(outputs(ig, tmp_path, x), run(ig, x)[ig.outputs[0]])
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 1 << 20),
+    st.sampled_from(["conv2d", "depthwise_conv2d"]),
+    st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 7)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(*[st.integers(0, 2)] * 4),
+)
+def test_convolutions_in_any_arena(tmp_path: Path, seed, op, shape, kernel, stride, padding) -> None:
+    """Shapes at random: the planner lets outputs overwrite inputs, and the result stays the simulator's."""
+    b = ProbeBuilder(seed)
+    x = b.conv2d(b.input(*shape), 1 + seed % 9)
+    h, w, _ = b.tensors[x].shape
+    if h + padding[0] + padding[2] < kernel[0] or w + padding[1] + padding[3] < kernel[1]:
+        return
+    if op == "conv2d":
+        x = b.conv2d(x, 1 + seed % 11, kernel, stride, padding)
+    else:
+        x = b.depthwise_conv2d(x, kernel, stride, padding, multiplier=1 + seed % 2)
+    b.conv2d(x, 1 + seed % 7)
+    ig = b.graph()
+    folder = tmp_path / f"{seed}-{abs(hash((op, shape, kernel, stride, padding)))}"
+    assert np.array_equal(outputs(ig, folder, samples(ig)), run(ig, samples(ig))[ig.outputs[0]])
+
+
+def test_emit_is_deterministic_and_cxx_can_include_it(tmp_path: Path) -> None:
+    ig = mobile()
+    contract = {"size": (17, 15), "channels": 3, "classes": ['say "no"', "b*/", "ç"]}
+    table = np.tile(np.arange(-128, 128), (3, 1)).tolist()
+    first = emit(ig, M4, preprocessing={**contract, "table": table})
+    assert first == emit(ig, M4, preprocessing={**contract, "table": table})
+    assert "pixel - 128" in first["model.h"]
+    table[1][0] = -5
+    general = emit(ig, M4, preprocessing={**contract, "table": table})
+    assert "table[channel][pixel]" in general["model.h"]
+    program = (
+        '#include "model.h"\nint main() { return model_quantize_pixel(0, 1) + 5 + (model_class_name(1)[0] != 98); }\n'
+    )
+    write_firmware(tmp_path, {**general, "use.cpp": program})
+    compiler = [shutil.which("c++")] if shutil.which("c++") else [sys.executable, "-m", "ziglang", "c++"]
+    subprocess.run([*compiler, *WARNINGS, "-o", "use", "use.cpp"], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "use"]).returncode == 0
+
+
+def test_self_test_of_the_stub(tmp_path: Path) -> None:
+    """main.c with the test vector returns 0, and 1 as soon as one byte differs."""
+    ig = mobile()
+    x = samples(ig)[:1]
+    y = run(ig, x)[ig.outputs[0]]
+    for wrong in (0, 1):
+        folder = tmp_path / str(wrong)
+        content = emit(ig, M0, test_vector=(x.tobytes(), (y ^ np.int8(wrong)).tobytes()))
+        write_firmware(folder, content)
+        sources = ["main.c", "model.c", *(f"kernels/{p.name}" for p in (folder / "kernels").glob("*.c"))]
+        flags = ["-std=c99", "-O1", *WARNINGS, "-DMODEL_SELF_TEST"]
+        subprocess.run([*HOST, *flags, "-o", "app", *sources], cwd=folder, check=True)
+        assert subprocess.run([folder / "app"]).returncode == wrong
+
+
+def test_refusals() -> None:
+    ig = mobile()
+    with pytest.raises(ModelError, match="test vector's input has 3 bytes"):
+        emit(ig, M4, test_vector=(b"abc", b"12345"))
+    b = ProbeBuilder()
+    x = b.input(2, 2, 1)
+    b.add(x, b.input(2, 2, 1))
+    with pytest.raises(ModelError, match="2 inputs"):
+        emit(b.graph(), M4)
