@@ -91,7 +91,7 @@ def _channels_read(node: Node, channels: int) -> npt.NDArray[np.int64]:
     outputs, per_group = node.weights["weight"].shape[:2]
     groups = channels // per_group
     first = np.arange(outputs, dtype=np.int64) // (outputs // groups) * per_group
-    return np.add.outer(first, np.arange(per_group, dtype=np.int64))
+    return np.asarray(np.add.outer(first, np.arange(per_group, dtype=np.int64)))
 
 
 def _activated(node: Node, x: Constants) -> Constants:
