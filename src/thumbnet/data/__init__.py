@@ -27,17 +27,13 @@ def load_data(source: Any, seed: int = 0) -> Dataset:
         if path.suffix == ".npz":
             return load_npz(path, seed)
         if path.is_file():
-            raise DataError(
-                f"{path} is neither a folder nor an .npz file.", "Give a folder of class folders."
-            )
+            raise DataError(f"{path} is neither a folder nor an .npz file.", "Give a folder of class folders.")
         return load_folder(path, seed)
     if isinstance(source, Mapping):
         return from_arrays(dict(source), name="arrays", seed=seed)
     if isinstance(source, Iterable):
         return from_pairs(source, seed=seed)
-    raise DataError(
-        f"A {type(source).__name__} is no data set.", "Give a folder, an .npz file, arrays, or pairs."
-    )
+    raise DataError(f"A {type(source).__name__} is no data set.", "Give a folder, an .npz file, arrays, or pairs.")
 
 
 __all__ = [

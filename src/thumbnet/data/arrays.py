@@ -72,9 +72,7 @@ def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", seed: int = 0) -> D
     if not inputs:
         raise DataError("The data yields nothing.", "Yield (input, label) pairs.")
     if len({x.shape for x in inputs}) > 1:
-        raise DataError(
-            "The inputs differ in shape.", "Resize them to one shape first, or use an image folder."
-        )
+        raise DataError("The inputs differ in shape.", "Resize them to one shape first, or use an image folder.")
     return from_arrays({"x": np.stack(inputs), "y": np.array(labels)}, name=name, seed=seed)
 
 
@@ -89,17 +87,13 @@ def _inputs(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     if x.dtype == np.uint8:
         return x
     if not np.issubdtype(x.dtype, np.number) or np.issubdtype(x.dtype, np.complexfloating):
-        raise DataError(
-            f"The inputs of '{name}' are of type {x.dtype}.", "Give uint8 images or float32 arrays."
-        )
+        raise DataError(f"The inputs of '{name}' are of type {x.dtype}.", "Give uint8 images or float32 arrays.")
     return x.astype(np.float32)
 
 
 def _labels(y: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise DataError(
-            f"The labels of '{name}' have shape {y.shape} and type {y.dtype}.", "Give integers, one each."
-        )
+        raise DataError(f"The labels of '{name}' have shape {y.shape} and type {y.dtype}.", "Give integers, one each.")
     return y.astype(np.int64)
 
 

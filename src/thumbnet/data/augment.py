@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The random choices for some images, one row each."""
+
+    flips: torch.Tensor  # bool [N, 3]: left-right, upside-down, transposed
+    angle: torch.Tensor  # [N], radians
+    scale: torch.Tensor  # [N]
+    shift: torch.Tensor  # [N, 2], in units of half the side
+    gain: torch.Tensor  # [N, 1, 1, 1]
+    offset: torch.Tensor  # [N, 1, 1, 1]
+
+    def at(self, indices: torch.Tensor | slice) -> View:
+        """The choices of these images."""
+        return View(*(getattr(self, f.name)[indices] for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -39,36 +55,38 @@ class Augmentation:
             brightness=0.15,
         )
 
-    def apply(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Float [B, C, H, W] to the same shape, each image changed on its own."""
-        count = len(x)
+    def draw(self, count: int, generator: torch.Generator) -> View:
+        """What happens to each of `count` images. The same draw can be applied at any resolution."""
+        return View(
+            flips=torch.rand(count, 3, generator=generator) < 0.5,
+            angle=self.rotate * _spread((count,), generator),
+            scale=1 + self.scale * _spread((count,), generator),
+            shift=2 * self.shift * _spread((count, 2), generator),  # grid coordinates span two units
+            gain=1 + self.contrast * _spread((count, 1, 1, 1), generator),
+            offset=self.brightness * _spread((count, 1, 1, 1), generator),
+        )
+
+    def apply(self, x: torch.Tensor, view: View) -> torch.Tensor:
+        """Float [B, C, H, W] to the same shape, image by image as `view` says."""
+        coin = view.flips[:, :, None, None, None]
         if self.flip:
-            x = torch.where(_coin(count, generator), x.flip(3), x)
+            x = torch.where(coin[:, 0], x.flip(3), x)
         if self.upside_down:
-            x = torch.where(_coin(count, generator), x.flip(2), x)
+            x = torch.where(coin[:, 1], x.flip(2), x)
         if self.transpose and x.shape[2] == x.shape[3]:
-            x = torch.where(_coin(count, generator), x.transpose(2, 3), x)
+            x = torch.where(coin[:, 2], x.transpose(2, 3), x)
         if self.shift or self.rotate or self.scale:
-            x = self._move(x, generator)
+            x = _moved(x, view)
         if self.contrast or self.brightness:
-            gain = 1 + self.contrast * _spread((count, 1, 1, 1), generator)
-            x = x * gain + self.brightness * _spread((count, 1, 1, 1), generator)
+            x = x * view.gain + view.offset
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _move(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        angle = self.rotate * _spread((len(x),), generator)
-        scale = 1 + self.scale * _spread((len(x),), generator)
-        shift = 2 * self.shift * _spread((len(x), 2), generator)  # grid coordinates span two units
-        cos, sin = scale * angle.cos(), scale * angle.sin()
-        matrix = torch.stack(
-            [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1
-        )
-        grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
-
-def _coin(count: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+def _moved(x: torch.Tensor, view: View) -> torch.Tensor:
+    cos, sin = view.scale * view.angle.cos(), view.scale * view.angle.sin()
+    rows = [torch.stack([cos, -sin, view.shift[:, 0]], 1), torch.stack([sin, cos, view.shift[:, 1]], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def _spread(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

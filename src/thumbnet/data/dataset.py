@@ -134,9 +134,7 @@ def dataset_from_arrays(
 def _check(name: str, part: str, source: Decoded, labels: npt.NDArray[Any], classes: Sequence[str]) -> None:
     where = f"The {part} split of '{name}'"
     if len(source) != len(labels):
-        raise DataError(
-            f"{where} has {len(source)} inputs but {len(labels)} labels.", "Give one label per input."
-        )
+        raise DataError(f"{where} has {len(source)} inputs but {len(labels)} labels.", "Give one label per input.")
     if len(source) == 0:
         raise DataError(f"{where} is empty.", "Every split needs examples of every class.")
     present = set(np.unique(labels).tolist())
@@ -147,10 +145,6 @@ def _check(name: str, part: str, source: Decoded, labels: npt.NDArray[Any], clas
         raise DataError(f"{where} has no example of class '{missing[0]}'.", "Every split needs every class.")
     first = source[0]
     if first.ndim != 3 or any(image.shape[2] != first.shape[2] for image in source):
-        raise DataError(
-            f"{where} must hold inputs of shape (height, width, channels), all with the same channels."
-        )
+        raise DataError(f"{where} must hold inputs of shape (height, width, channels), all with the same channels.")
     if first.dtype != np.uint8 and not all(np.isfinite(image).all() for image in source):
-        raise DataError(
-            f"{where} holds values that are not finite.", "Remove NaN and infinity from the inputs."
-        )
+        raise DataError(f"{where} holds values that are not finite.", "Remove NaN and infinity from the inputs.")

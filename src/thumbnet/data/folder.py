@@ -31,9 +31,7 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
     file moves no other. Raises `DataError` naming the folder or file.
     """
     if not folder.is_dir():
-        raise DataError(
-            f"The data folder {folder} does not exist.", "Give a folder with one subfolder per class."
-        )
+        raise DataError(f"The data folder {folder} does not exist.", "Give a folder with one subfolder per class.")
     parts = {s: next((folder / a for a in _ALIASES[s] if (folder / a).is_dir()), None) for s in SPLITS}
     if parts["train"] is None:
         classes = _class_names(folder)
@@ -43,9 +41,7 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
         files = {}
         for split, path in parts.items():
             if path is None:
-                raise DataError(
-                    f"{folder} has a train folder but no {split} folder.", f"Add {folder / split}."
-                )
+                raise DataError(f"{folder} has a train folder but no {split} folder.", f"Add {folder / split}.")
             files[split] = [(f, k, split) for k, c in enumerate(classes) for f in _images_in(path / c)]
     channels = _channels([f for s in SPLITS for f, _, _ in files[s]])
     arrays: dict[str, tuple[Decoded, npt.NDArray[np.int64]]] = {}
@@ -74,9 +70,7 @@ def _images_in(folder: Path) -> list[Path]:
         raise DataError(f"The class folder {folder} does not exist.", "Every split needs every class.")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
-        raise DataError(
-            f"The class folder {folder} holds no images.", f"Known endings: {', '.join(sorted(SUFFIXES))}."
-        )
+        raise DataError(f"The class folder {folder} holds no images.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
     return files
 
 
@@ -88,14 +82,10 @@ def _dealt(folder: Path, classes: list[str], seed: int) -> list[tuple[Path, int,
             raise DataError(
                 f"The class folder {folder / name} holds {len(files)} image(s).", "At least three are needed."
             )
-        ranked = sorted(
-            files, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(folder)}".encode()).digest()
-        )
+        ranked = sorted(files, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(folder)}".encode()).digest())
         test = max(1, round(len(files) * (1 - sum(SHARES))))
         val = max(1, round(len(files) * SHARES[1]))
-        chosen = {
-            f: "test" if i < test else "val" if i < test + val else "train" for i, f in enumerate(ranked)
-        }
+        chosen = {f: "test" if i < test else "val" if i < test + val else "train" for i, f in enumerate(ranked)}
         dealt += [(f, k, chosen[f]) for f in files]
     return dealt
 
@@ -112,13 +102,9 @@ def _opened(file: Path) -> Image.Image:
     try:
         image = Image.open(file)
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as e:
-        raise DataError(
-            f"The image {file} cannot be read.", "It may be damaged; remove or replace it."
-        ) from e
+        raise DataError(f"The image {file} cannot be read.", "It may be damaged; remove or replace it.") from e
     if image.width * image.height > MAX_PIXELS or not image.width or not image.height:
-        raise DataError(
-            f"The image {file} has {image.width} × {image.height} pixels.", "At most 64 million are read."
-        )
+        raise DataError(f"The image {file} has {image.width} × {image.height} pixels.", "At most 64 million are read.")
     return image
 
 
@@ -127,9 +113,7 @@ def _read(file: Path, channels: int) -> npt.NDArray[np.uint8]:
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(f"The image {file} is animated.", "Save the frames as separate images.")
         if image.mode in ("I;16", "I", "F"):
-            raise DataError(
-                f"The image {file} has more than 8 bits per channel.", "Convert it to 8 bits first."
-            )
+            raise DataError(f"The image {file} has more than 8 bits per channel.", "Convert it to 8 bits first.")
         try:
             picture = image.convert("L" if channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError) as e:

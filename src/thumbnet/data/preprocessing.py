@@ -21,9 +21,7 @@ class Preprocessing:
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [N, H, W, C] to float32 [N, C, H, W]."""
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        return np.ascontiguousarray(
-            ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2), dtype=np.float32
-        )
+        return np.ascontiguousarray(((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2), dtype=np.float32)
 
     def input_qparams(self) -> tuple[float, int]:
         """(scale, zero point) of the int8 input that covers all pixel values.
