@@ -31,6 +31,7 @@ class Row:
     before: Cell
     after: Cell
     change: str
+    note: str = ""  # beneath the change
     part: bool = False
     limit: str = ""
     met: bool | None = None
@@ -55,6 +56,11 @@ class _CostRow:
     part: bool = False
 
 
+NETWORK_ROWS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("Model file", "size_bytes", units.size),
+    ("Parameters", "parameters", units.count),
+    ("MACs", "macs", units.count),
+)
 # With its parts beneath it. "parameters" are what flash holds beside code and weights.
 COST_ROWS = (
     _CostRow("Flash", "flash_bytes", units.size),
@@ -72,61 +78,49 @@ COST_ROWS = (
 MODELLED = ("cycles", "latency_ms")  # from the cycle model even where instructions were counted
 
 
+@dataclass(frozen=True)
+class Value:
+    """A cost and where it comes from."""
+
+    value: float
+    kind: Kind | None
+
+
+def costs_after(result: ResultJson, details: DetailsJson) -> dict[str, Value]:
+    """What the result costs: figures of the verified firmware where there are any, else the estimate."""
+    values = _values(details.get("best_costs"))
+    verified = "bit_exact" in {**result.get("proof", {}), **details.get("proof", {})}
+    best: Mapping[str, Any] = result.get("best", EMPTY)
+    for key in (spec.key for spec in COST_ROWS):
+        if best.get(key) is not None and (verified or key not in values):
+            kind = Kind.EMULATED if verified and key not in MODELLED else Kind.ESTIMATED
+            known = values.get(key)
+            if known is None or known.kind != Kind.MEASURED:
+                values[key] = Value(best[key], kind)
+    return _with_rest(values)
+
+
 def comparison(result: ResultJson, details: DetailsJson) -> list[Row]:
     """The table, top to bottom; rows without any value are left out."""
     reference: Mapping[str, Any] = result.get("reference", EMPTY)
     best: Mapping[str, Any] = result.get("best", EMPTY)
     limits: Mapping[str, Any] = details.get("limits", EMPTY)
-    before = _with_rest(details.get("reference_costs"))
-    after = _with_rest(details.get("best_costs")) or {**best, "kind": str(Kind.EMULATED)}
-    rows = [
-        _accuracy_row(result, limits.get("max_drop")),
-        _row(
-            "Model file",
-            units.size,
-            reference.get("size_bytes"),
-            best.get("size_bytes"),
-            Kind.MEASURED,
-            Kind.MEASURED,
-        ),
-        _row(
-            "Parameters",
-            units.count,
-            reference.get("parameters"),
-            best.get("parameters"),
-            Kind.MEASURED,
-            Kind.MEASURED,
-        ),
-        _row(
-            "MACs",
-            units.count,
-            reference.get("macs"),
-            best.get("macs"),
-            Kind.MEASURED,
-            Kind.MEASURED,
-            limits.get("macs"),
-        ),
-    ]
+    before, after = _with_rest(_values(details.get("reference_costs"))), costs_after(result, details)
+    rows = [_accuracy_row(result, limits.get("max_drop"))]
+    for label, key, form in NETWORK_ROWS:
+        sides = [Value(of[key], Kind.MEASURED) if of.get(key) is not None else None for of in (reference, best)]
+        rows.append(_row(label, form, sides[0], sides[1], limits.get(key)))
     for spec in COST_ROWS:
-        rows.append(
-            _row(
-                spec.label,
-                spec.form,
-                before.get(spec.key),
-                after.get(spec.key),
-                _kind(before, spec.key),
-                _kind(after, spec.key),
-                limits.get(spec.key),
-                part=spec.part,
-            )
-        )
+        row = _row(spec.label, spec.form, before.get(spec.key), after.get(spec.key), limits.get(spec.key), spec.part)
+        rows.append(row)
     return [r for r in rows if r is not None]
 
 
 def limits_of(result: ResultJson, details: DetailsJson) -> list[Limit]:
     """Every limit that was set, with pass or fail."""
-    limits, best = details.get("limits", EMPTY), result.get("best", EMPTY)
-    costs = details.get("best_costs") or EMPTY
+    limits: Mapping[str, Any] = details.get("limits", EMPTY)
+    macs = (details.get("best_costs") or EMPTY).get("macs", result.get("best", EMPTY).get("macs"))
+    values = {k: v.value for k, v in costs_after(result, details).items()} | {"macs": macs}
     found: list[Limit] = []
     for label, key, form in (
         ("Flash", "flash_bytes", units.size),
@@ -134,8 +128,7 @@ def limits_of(result: ResultJson, details: DetailsJson) -> list[Limit]:
         ("Latency", "latency_ms", units.milliseconds),
         ("MACs", "macs", units.count),
     ):
-        limit: Any = limits.get(key)
-        value: Any = costs.get(key, best.get(key))
+        limit, value = limits.get(key), values.get(key)
         if limit is not None and value is not None:
             found.append(Limit(label, form(limit), form(value), value / limit if limit else 1.0, value <= limit))
     limit, drop = limits.get("max_drop"), result.get("drop_points")
@@ -149,25 +142,21 @@ def limits_of(result: ResultJson, details: DetailsJson) -> list[Limit]:
 def _row(
     label: str,
     form: Callable[[float | None], str],
-    before: float | None,
-    after: float | None,
-    before_kind: Kind | None,
-    after_kind: Kind | None,
+    before: Value | None,
+    after: Value | None,
     limit: float | None = None,
-    *,
     part: bool = False,
 ) -> Row | None:
     if before is None and after is None:
         return None
-    met = None if limit is None or after is None else after <= limit
     return Row(
         label,
-        Cell(form(before), before_kind if before is not None else None),
-        Cell(form(after), after_kind if after is not None else None),
-        units.ratio(before, after),
-        part,
-        f"limit {form(limit)}" if limit is not None else "",
-        met,
+        Cell(form(before.value), before.kind) if before else Cell(units.NOTHING),
+        Cell(form(after.value), after.kind) if after else Cell(units.NOTHING),
+        units.ratio(before.value if before else None, after.value if after else None),
+        part=part,
+        limit=f"limit {form(limit)}" if limit is not None else "",
+        met=None if limit is None or after is None else after.value <= limit,
     )
 
 
@@ -181,9 +170,18 @@ def _accuracy_row(result: ResultJson, max_drop: float | None) -> Row | None:
         _accuracy_cell(reference, n),
         _accuracy_cell(best, n),
         units.points(drop),
+        note=_drop_interval(result),
         limit="" if max_drop is None else f"limit {units.MINUS}{max_drop:g}{units.NBSP}points",
         met=None if max_drop is None or drop is None else drop <= max_drop,
     )
+
+
+def _drop_interval(result: ResultJson) -> str:
+    interval = result.get("drop_interval")
+    if not interval:
+        return ""
+    worst, best = units.points(max(interval)), units.points(min(interval))
+    return f"{worst.removesuffix(units.NBSP + 'points')} to {best.removesuffix(units.NBSP + 'points')}"
 
 
 def _accuracy_cell(of: Mapping[str, Any], n: int | None) -> Cell:
@@ -192,22 +190,27 @@ def _accuracy_cell(of: Mapping[str, Any], n: int | None) -> Cell:
         return Cell(units.NOTHING)
     interval = of.get("accuracy_interval") or (wilson_interval(accuracy, n) if n else None)
     note = f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else ""
-    images = f"n = {n:,}" if n else ""
+    images = f"n{units.NBSP}={units.NBSP}{n:,}" if n else ""
     return Cell(units.percent(accuracy), Kind.MEASURED, ", ".join(filter(None, (note, images))))
 
 
-def _with_rest(costs: CostsJson | None) -> dict[str, Any]:
-    if not costs:
-        return {}
-    parts = ("flash_bytes", "code_bytes", "weight_bytes")
-    rest = {}
-    if all(p in costs for p in parts):
-        rest["rest_bytes"] = costs["flash_bytes"] - costs["code_bytes"] - costs["weight_bytes"]
-    return {**costs, **rest}
+def _values(costs: CostsJson | None) -> dict[str, Value]:
+    """The costs that have a row of the table."""
+    given: Mapping[str, Any] = costs or EMPTY
+    kind = given.get("kind")
+    values: dict[str, Value] = {}
+    for key in (spec.key for spec in COST_ROWS):
+        if given.get(key) is not None:
+            known = Kind(kind) if kind in set(Kind) else None
+            modelled = key in MODELLED and known == Kind.EMULATED
+            values[key] = Value(given[key], Kind.ESTIMATED if modelled else known)
+    return values
 
 
-def _kind(costs: Mapping[str, Any], key: str) -> Kind | None:
-    kind = costs.get("kind")
-    if kind not in set(Kind):
-        return None
-    return Kind.ESTIMATED if key in MODELLED and kind != Kind.MEASURED else Kind(kind)
+def _with_rest(values: dict[str, Value]) -> dict[str, Value]:
+    """Adds what flash holds beside code and weights."""
+    parts = [values.get(k) for k in ("flash_bytes", "code_bytes", "weight_bytes")]
+    flash, code, weights = parts
+    if flash is None or code is None or weights is None:
+        return values
+    return {**values, "rest_bytes": Value(flash.value - code.value - weights.value, flash.kind)}

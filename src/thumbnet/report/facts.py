@@ -15,7 +15,7 @@ PROOF_LABELS = {
     "extremes": "Extreme inputs run on the emulated core",
     "compared_bytes": "Output bytes compared",
     "mismatches": "Bytes that differ",
-    "tflite_micro_images": "Inputs run through tflite-micro",
+    "tflm_equal": "tflite-micro gives the same bytes",
     "emulator": "Emulator",
     "core": "Emulated core",
     "compiler": "Compiler",
@@ -24,11 +24,25 @@ PROOF_LABELS = {
     "model_c_sha256": "SHA-256 of model.c",
     "firmware_sha256": "SHA-256 of the firmware",
 }
+# Told by the verdict, by Table 1 or by the layer table.
+IN_TABLE = (
+    "bit_exact",
+    "layers",
+    "flash_bytes",
+    "code_bytes",
+    "ram_bytes",
+    "arena_bytes",
+    "static_bytes",
+    "stack_bytes",
+    "instructions",
+    "cycles",
+    "latency_ms",
+)
 PROVENANCE_LABELS = {
     "started": "Started",
     "wall_seconds": "Took",
     "seed": "Seed",
-    "machine": "Machine",
+    "platform": "Machine",
     "model_digest": "SHA-256 of the reference",
     "data_digest": "SHA-256 of the data",
     "tflite_sha256": "SHA-256 of model.tflite",
@@ -47,17 +61,17 @@ def proof_verdict(result: ResultJson, details: DetailsJson) -> tuple[bool, str] 
         over += f" and {proof['extremes']:,} extreme inputs" if over else ""
     if not proof["bit_exact"]:
         return False, f"The firmware and the integer simulator differ{over}. Do not ship this firmware."
-    others = " and tflite-micro running the exported TFLite file" if _tflite_micro(proof) else ""
+    equal = proof.get("tflm_equal")
+    if equal is False:
+        return False, f"The integer simulator and tflite-micro running the exported TFLite file differ{over}."
+    others = " = tflite-micro running the exported TFLite file" if equal else ""
     return True, f"Firmware on the emulated core = integer simulator{others}, byte for byte{over}."
 
 
-def _tflite_micro(proof: Mapping[str, Any]) -> bool:
-    said = proof.get("tflite_micro", proof.get("tflite_micro_images"))
-    return bool(said)
-
-
 def proof_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
-    return facts({**result.get("proof", {}), **details.get("proof", {})}, PROOF_LABELS, skip=("bit_exact",))
+    proof = {**result.get("proof", {}), **details.get("proof", {})}
+    empty = tuple(k for k, v in proof.items() if v in ([], {}, ""))
+    return facts(proof, PROOF_LABELS, skip=(*IN_TABLE, *empty))
 
 
 def provenance_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
@@ -81,7 +95,7 @@ def provenance_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
         own["data_digest"] = data["digest"]
     provenance = {**own, **details.get("provenance", {})}
     versions = provenance.pop("versions", None) or result.get("versions", {})
-    found += facts(provenance, PROVENANCE_LABELS)
+    found += facts(provenance, PROVENANCE_LABELS, skip=("command",) if details.get("command") else ())
     if isinstance(versions, Mapping) and versions:
         found.append(("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
     return found

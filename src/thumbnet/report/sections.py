@@ -11,8 +11,9 @@ from typing import Any
 from markupsafe import Markup
 
 from thumbnet.report import units
-from thumbnet.report.comparison import limits_of
+from thumbnet.report.comparison import costs_after, limits_of
 from thumbnet.report.details import ArenaJson, CostsJson, DetailsJson, ResultJson, SampleJson, TrialJson
+from thumbnet.report.facts import proof_verdict
 from thumbnet.report.figures import (
     Curve,
     LayerPair,
@@ -75,6 +76,9 @@ class Stage:
 
 def headline(result: ResultJson, details: DetailsJson) -> str:
     """One sentence: what came out, against what was asked for."""
+    verdict = proof_verdict(result, details)
+    if verdict and not verdict[0]:
+        return "The firmware could not be verified: its answers differ from the reference arithmetic."
     limits = limits_of(result, details)
     board = details.get("target", {}).get("title") or details.get("target", {}).get("name")
     where = f" on {board}" if board else ""
@@ -86,10 +90,10 @@ def headline(result: ResultJson, details: DetailsJson) -> str:
     if accuracy is not None:
         change = "" if drop is None else f" ({units.points(drop)} against the reference)"
         parts.append(f"{units.percent(accuracy)} accuracy{change}")
-    costs: Mapping[str, Any] = details.get("best_costs") or result.get("best", {})
+    costs = costs_after(result, details)
     for name, key in (("flash", "flash_bytes"), ("RAM", "ram_bytes")):
-        if costs.get(key) is not None:
-            parts.append(f"{units.size(costs[key])} {name}")
+        if key in costs:
+            parts.append(f"{units.size(costs[key].value)} {name}")
     fits = "Meets every limit" if limits else "Result"
     return f"{fits}{where}: {', '.join(parts)}." if parts else f"{fits}{where}."
 

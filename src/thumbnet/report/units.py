@@ -8,14 +8,14 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def size(value: float | None) -> str:
-    """Bytes: `245.2 KB`, `3.21 MB`, `704 B`."""
+    """Bytes: `245.2 KB`, `3.21 MB`, `704 B`; whole numbers without decimals, `256 KB`."""
     if value is None:
         return NOTHING
     if value < 1024:
         return f"{value:.0f}{NBSP}B"
     if value < 1024 * 1024:
-        return f"{value / 1024:.1f}{NBSP}KB"
-    return f"{value / 1024 / 1024:.2f}{NBSP}MB"
+        return f"{value / 1024:.{0 if value % 1024 == 0 else 1}f}{NBSP}KB"
+    return f"{value / 1024 / 1024:.{0 if value % (1024 * 1024) == 0 else 2}f}{NBSP}MB"
 
 
 def count(value: float | None) -> str:

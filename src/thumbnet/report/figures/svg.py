@@ -87,6 +87,8 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
         ticks = [f * 10.0**d for d in decades for f in factors if low <= f * 10.0**d <= high]
         if len(ticks) <= count + 2:
             break
+    if len(ticks) < 2:  # less than a decade between two marks
+        return linear_ticks(low, high, count)
     every = math.ceil(len(ticks) / (count + 2))
     return ticks[::every]
 
