@@ -56,4 +56,6 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as e:
         raise ThumbnetError(f"{path} does not exist.") from e
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise ThumbnetError(f"{path} is not valid JSON ({e}).", "It may be damaged; delete it to compute it again.") from e
+        raise ThumbnetError(
+            f"{path} is not valid JSON ({e}).", "It may be damaged; delete it to compute it again."
+        ) from e

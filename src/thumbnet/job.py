@@ -85,7 +85,9 @@ class Job:
         dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed)
         shape = None if input_size is None else (dataset.channels, *input_size)
         graph = load(model, input_shape=shape, weights=weights)
-        name = getattr(model, "name", None) or (Path(model).stem if isinstance(model, str | Path) else type(model).__name__)
+        name = getattr(model, "name", None) or (
+            Path(model).stem if isinstance(model, str | Path) else type(model).__name__
+        )
         preprocessing = _preprocessing(graph, dataset, mean, std)
         return Job(_slug(str(name)), graph, dataset, board, limits, effort, seed, preprocessing)
 
@@ -101,7 +103,7 @@ def _preprocessing(
     shape, classes = graph.inputs[0].shape, graph.shapes[graph.outputs[0]]
     if len(shape) != 3 or shape[0] != data.channels:
         raise DataError(
-            f"The model takes inputs of shape {shape} (channels, height, width), the data has {data.channels} channel(s).",
+            f"The model takes (channels, height, width) = {shape}, the data has {data.channels} channel(s).",
             "Convert the images or use a model for that many channels.",
         )
     if classes[0] != len(data.classes):

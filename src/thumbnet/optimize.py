@@ -61,15 +61,11 @@ def optimize(
     progress = progress or Progress.quiet()
     with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress) as run:
         reference = stages.load_reference(job, run, progress)  # any framework -> float Graph, checked
-        baseline = stages.evaluate_reference(
-            job, run, reference, progress
-        )  # its answers, and what it would need
+        baseline = stages.evaluate_reference(job, run, reference, progress)  # its answers, and what it would need
         graph = stages.normalize(job, reference)  # lossless: fold, fuse, drop dead channels
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
         finalists, trials = stages.search(job, run, space, context, baseline, progress)
-        finished = stages.refine(
-            job, run, finalists, baseline, progress
-        )  # distillation, quantization-aware training
+        finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
         best = stages.select(job, finished, baseline)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared

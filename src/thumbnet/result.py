@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,13 +141,13 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        console = Console(record=True, width=110, file=_Nowhere())
+        console = Console(record=True, width=110, file=io.StringIO())
         console.print(self.table())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def pareto_front(trials: tuple[Trial, ...]) -> list[Trial]:
-    """Trials that no other one beats: at most its flash, at most its RAM, at least its accuracy, one of them strictly."""
+    """Trials that no other one beats: at most its flash and RAM, at least its accuracy, one of them strictly."""
     scored = [t for t in trials if t.costs is not None and t.accuracy is not None]
     front = []
     for t in scored:
@@ -172,13 +173,3 @@ def _text(value: float | None, unit: str, digits: int) -> str:
     if unit == "KB":
         value /= 1024
     return f"{value:,.{digits}f} {unit}".strip()
-
-
-class _Nowhere:
-    """A file that forgets; rich insists on writing while it records."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass

@@ -43,9 +43,7 @@ class RunDirectory:
 
     @staticmethod
     @contextmanager
-    def open(
-        path: str | Path, identity: Mapping[str, Any], progress: Progress | None = None
-    ) -> Iterator[RunDirectory]:
+    def open(path: str | Path, identity: Mapping[str, Any], progress: Progress | None = None) -> Iterator[RunDirectory]:
         """Locks `path` for this job. Raises `RunError` when another process or another job has it."""
         folder = Path(path)
         try:
@@ -170,9 +168,7 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
 def _is_whole(folder: Path, key: str) -> bool:
     try:
         stored = read_json(folder / "stage.json")
-        return stored["key"] == key and all(
-            _sha256(folder / name) == s for name, s in stored["sha256"].items()
-        )
+        return stored["key"] == key and all(_sha256(folder / name) == s for name, s in stored["sha256"].items())
     except (ThumbnetError, OSError, KeyError, TypeError, AttributeError):
         return False
 

@@ -91,9 +91,7 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
     path = run.path / "reference.json"
     if not path.exists():
         job.graph.save(path)
-    progress.note(
-        f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M multiply-accumulates."
-    )
+    progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
     return job.graph
 
 
@@ -113,7 +111,7 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
     score = accuracy(outputs["val"], labels)
     costs = estimate(lower(clean(reference), None, fixed=_input_grid(job, reference)), job.target)
     progress.note(
-        f"Reference: {score:.1f} % on validation; as plain int8 it would take {costs.flash_bytes / 1024:.0f} KB of flash "
+        f"Reference: {score:.1f} % on validation; plain int8 would take {costs.flash_bytes / 1024:.0f} KB of flash "
         f"and {costs.ram_bytes / 1024:.0f} KB of RAM."
     )
     return Baseline(outputs["train"], outputs["val"], score, costs)
@@ -125,9 +123,7 @@ def normalize(job: Job, reference: Graph) -> Graph:
     return insert_batch_norm(clean(reference), images.normalized(_some(len(images), NORM_IMAGES, job.seed)))
 
 
-def explore(
-    job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progress: Progress
-) -> tuple[Space, Context]:
+def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progress: Progress) -> tuple[Space, Context]:
     """The design space, and how much each channel matters."""
     space = explore_space(graph)
     progress.note(f"Design space: {space.summary()}.")
@@ -264,7 +260,7 @@ def quantized(job: Job, best: Finished, count: int | None) -> npt.NDArray[np.int
 def integer_outputs(graph: IntegerGraph, inputs: npt.NDArray[np.int8]) -> torch.Tensor:
     """Dequantized outputs [N, classes] of the integer simulator."""
     out = graph.tensors[graph.outputs[0]]
-    stored = simulate.run(graph, inputs)
+    stored = simulate.run(graph, inputs)[graph.outputs[0]]
     return (torch.from_numpy(stored.reshape(len(stored), -1)).float() - out.zero_point) * out.scale
 
 
@@ -341,7 +337,7 @@ def _input_grid(job: Job, graph: Graph) -> dict[str, tuple[float, int]]:
 
 def _test_vector(job: Job, best: Finished) -> tuple[bytes, bytes]:
     inputs = quantized(job, best, 1)
-    return inputs[0].tobytes(), simulate.run(best.integer, inputs)[0].tobytes()
+    return inputs[0].tobytes(), simulate.run(best.integer, inputs)[best.integer.outputs[0]][0].tobytes()
 
 
 def _some(total: int, count: int, seed: int) -> torch.Tensor:
@@ -399,7 +395,12 @@ def _save_finished(folder: Path, finished: Finished) -> None:
     finished.graph.save(folder / "graph.json")
     write_json_atomic(
         folder / "finished.json",
-        {"id": finished.recipe_id, "val_accuracy": finished.val_accuracy, "costs": asdict(finished.costs), "curves": finished.curves},
+        {
+            "id": finished.recipe_id,
+            "val_accuracy": finished.val_accuracy,
+            "costs": asdict(finished.costs),
+            "curves": finished.curves,
+        },
     )
 
 

@@ -59,7 +59,8 @@ def write_summary(
         },
         "curves": [{"name": k, "points": list(v)} for k, v in best.curves.items()],
         "confusion": {
-            name: Classification(job.data.classes).confusion(labels, answer).tolist() for name, answer in answers.items()
+            name: Classification(job.data.classes).confusion(labels, answer).tolist()
+            for name, answer in answers.items()
         },
         "samples": _samples(job, labels, before, after),
         "proof": proof.json(),
@@ -71,7 +72,14 @@ def write_summary(
 
 
 def _result(
-    job: Job, run: RunDirectory, reference: Graph, baseline: Any, best: Any, proof: Proof, labels: Any, answers: dict[str, Any]
+    job: Job,
+    run: RunDirectory,
+    reference: Graph,
+    baseline: Any,
+    best: Any,
+    proof: Proof,
+    labels: Any,
+    answers: dict[str, Any],
 ) -> dict[str, Any]:
     task = Classification(job.data.classes)
     score = {name: task.accuracy(labels, answer) for name, answer in answers.items()}

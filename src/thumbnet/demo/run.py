@@ -63,7 +63,7 @@ def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Prog
     steps = EPOCHS * (len(training) // BATCH)
     with progress.stage("Fine-tune the reference", total=steps) as stage:
         train(
-            network.to(memory_format=torch.channels_last),
+            network,
             training,
             CrossEntropy(label_smoothing=0.05),
             Schedule(steps, batch=BATCH, rate=1e-3, warmup=0.3),

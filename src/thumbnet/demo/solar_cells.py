@@ -33,9 +33,7 @@ def load_solar_cells() -> Dataset:
     try:
         from elpv_dataset.utils import load_dataset
     except ImportError as e:
-        raise DataError(
-            "The package 'elpv-dataset' is not installed.", "Run: pip install 'thumbnet[demo]'."
-        ) from e
+        raise DataError("The package 'elpv-dataset' is not installed.", "Run: pip install 'thumbnet[demo]'.") from e
     images, probability, wafer = load_dataset()
     labels = (np.asarray(probability) > 0.5).astype(np.int64)
     split = module_split(wafer, labels)

@@ -121,9 +121,7 @@ class Fitter:
         costs = estimate(self.skeleton(shape, widths), self.target)
         recipe = self.recipe(shape, widths)
         alive = self._alive(shape)
-        kept = sum(
-            float(np.sort(self.context.importance[g])[::-1][: widths[g]].sum()) for g in widths if g in alive
-        )
+        kept = sum(float(np.sort(self.context.importance[g])[::-1][: widths[g]].sum()) for g in widths if g in alive)
         return Fitted(recipe, shape, costs, self.limits.violations(costs), kept / max(self.total, 1e-30))
 
     def _alive(self, shape: Shape) -> set[str]:
@@ -187,8 +185,7 @@ class Fitter:
         """Widths when the fraction `keep` of all flash bytes stays, the best-scored channels of each group first."""
         if spread == 0.0:
             return {
-                g: min(caps[g], max(_floor(self.groups[g]), _round_down(int(self.groups[g].size * keep))))
-                for g in caps
+                g: min(caps[g], max(_floor(self.groups[g]), _round_down(int(self.groups[g].size * keep)))) for g in caps
             }
         scored: list[tuple[float, float, str]] = []
         for g, cap in caps.items():
@@ -217,9 +214,7 @@ def _weightless(graph: Graph) -> Graph:
     )
 
 
-def _bisect(
-    widths_at: Callable[[float], dict[str, int]], over: Callable[[dict[str, int]], bool]
-) -> dict[str, int]:
+def _bisect(widths_at: Callable[[float], dict[str, int]], over: Callable[[dict[str, int]], bool]) -> dict[str, int]:
     """Widths at the largest fraction (to 1/128) that is not over the limits; those at 0 where none is."""
     low, high = 0.0, 1.0
     best = widths_at(0.0)

@@ -36,9 +36,7 @@ class Distillation:
 
     def __call__(self, outputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         t = self.temperature
-        soft = F.kl_div(
-            F.log_softmax(outputs / t, 1), F.softmax(self.teacher[indices] / t, 1), reduction="batchmean"
-        )
+        soft = F.kl_div(F.log_softmax(outputs / t, 1), F.softmax(self.teacher[indices] / t, 1), reduction="batchmean")
         return self.weight * t * t * soft + (1 - self.weight) * F.cross_entropy(outputs, labels)
 
 

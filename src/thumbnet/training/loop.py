@@ -111,7 +111,7 @@ def train(
     for step, indices in zip(range(schedule.steps), _sample(len(data), schedule.batch, generator), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate_at(step)
-        x = augmentation.apply(data.normalized(indices), generator)
+        x = augmentation.apply(data.normalized(indices), augmentation.draw(len(indices), generator))
         loss = objective(module(x), data.labels[indices], indices)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -152,9 +152,10 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 
 def recalibrate(module: nn.Module, data: Images, indices: torch.Tensor, batch: int = 64) -> None:
     """Sets the batch norms' running statistics to those of these images, as cumulative averages over batches."""
-    norms = [m for m in module.modules() if hasattr(m, "reset_statistics")]
-    for norm in norms:
-        norm.reset_statistics()
+    for part in module.modules():
+        reset = getattr(part, "reset_statistics", None)
+        if callable(reset):
+            reset()
     module.train()
     with torch.no_grad():
         for start in range(0, len(indices) - batch + 1, batch):

@@ -27,8 +27,8 @@ def insert_batch_norm(graph: Graph, images: torch.Tensor, *, batch: int = 64) ->
     """Adds a batch norm behind every convolution that has none.
 
     `images` is float32 [N, C, H, W], preprocessed; a few hundred suffice. A fused activation moves behind the batch
-    norm as a node of its own. Values keep their names (so that cut points and blocks are called alike before and after);
-    the convolution itself is called `<name>.linear`.
+    norm as a node of its own. Values keep their names (so that cut points and blocks are called alike before and
+    after); the convolution itself is called `<name>.linear`.
     """
     if any(n.op == "batch_norm" for n in graph.nodes):
         raise ValueError("insert_batch_norm expects a graph whose batch norms are folded; call clean() first")
@@ -61,7 +61,9 @@ def restore_names(graph: Graph) -> Graph:
     new = {
         n: n.removesuffix(LINEAR) for n in graph.by_name if n.endswith(LINEAR) and n.removesuffix(LINEAR) not in taken
     }
-    nodes = [replace(n, name=new.get(n.name, n.name), inputs=tuple(new.get(v, v) for v in n.inputs)) for n in graph.nodes]
+    nodes = [
+        replace(n, name=new.get(n.name, n.name), inputs=tuple(new.get(v, v) for v in n.inputs)) for n in graph.nodes
+    ]
     return graph.with_nodes(nodes, tuple(new.get(v, v) for v in graph.outputs))
 
 

@@ -20,6 +20,7 @@ from thumbnet.integer.lower import KEEPS_QUANTIZATION
 
 _WEIGHTED = {"conv2d": 0, "depthwise_conv2d": 0, "dense": None}  # axis of the weight scales; None = per tensor
 MOMENTUM = 0.05  # of the moving average of ranges
+SMALLEST = 1e-10  # largest weight of a channel that is treated as all zeros
 
 
 class QuantizedModule(nn.Module):
@@ -39,6 +40,7 @@ class QuantizedModule(nn.Module):
         for node in graph.nodes:
             for key, weight in node.weights.items():
                 self.params[_key(node, key)] = nn.Parameter(torch.from_numpy(np.array(weight)))
+        self._last_use = {v: k for k, node in enumerate(graph.nodes) for v in node.inputs}
         self._own = [
             *(i.name for i in graph.inputs if i.name not in self.fixed),
             *(n.name for n in graph.nodes if n.op not in KEEPS_QUANTIZATION),
@@ -54,32 +56,26 @@ class QuantizedModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values = {self.graph.inputs[0].name: self._activation(self.graph.inputs[0].name, x)}
-        last_use = self._last_use
         for position, node in enumerate(self.graph.nodes):
             weights = {key: self._weight(node, key) for key in node.weights}
             y = op_of(node).forward(node, weights, [values[v] for v in node.inputs])
             values[node.name] = y if node.op in KEEPS_QUANTIZATION else self._activation(node.name, y)
             for v in set(node.inputs):
-                if last_use[v] == position and v not in self.graph.outputs:
+                if self._last_use[v] == position and v not in self.graph.outputs:
                     del values[v]  # activations of a large batch are not kept longer than autograd needs them
         return values[self.graph.outputs[0]]
 
-    @property
-    def _last_use(self) -> dict[str, int]:
-        return {v: k for k, node in enumerate(self.graph.nodes) for v in node.inputs}
-
     def _weight(self, node: Node, key: str) -> torch.Tensor:
-        w = self.params[_key(node, key)]
+        w: torch.Tensor = self.params[_key(node, key)]
         if key != "weight" or node.op not in _WEIGHTED:
             return w
-        axis = _WEIGHTED[node.op]
-        with torch.no_grad():
-            if axis is None:
-                scale = (w.abs().max() / 127).clamp_min(1e-12)
-                return torch.fake_quantize_per_tensor_affine(w, float(scale), 0, -127, 127)
-            scale = (w.abs().flatten(1).amax(1) / 127).clamp_min(1e-12)
-        zero = torch.zeros(len(scale), dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(w, scale, zero, axis, -127, 127)
+        # Scales follow the weights but pass no gradient: the straight-through estimate is of the rounding alone.
+        if _WEIGHTED[node.op] is None:
+            scale = float(w.detach().abs().max().clamp_min(SMALLEST)) / 127
+            return torch.fake_quantize_per_tensor_affine(w, scale, 0, -127, 127)
+        scales = w.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST) / 127
+        zeros = torch.zeros(len(scales), dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(w, scales, zeros, 0, -127, 127)
 
     def _activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if name in self.fixed:

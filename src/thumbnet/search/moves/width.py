@@ -25,7 +25,7 @@ class SetWidths(Move):
     def apply(self, graph: Graph, context: Context) -> Graph:
         kept = {}
         for group, width in self.widths.items():
-            # Stable sort: equal importance keeps the lower position, so that the result does not depend on the platform.
+            # Stable: of equally important channels the first stays, on every platform.
             order = np.argsort(-context.importance[group], kind="stable")
             kept[group] = sorted(int(k) for k in order[:width])
         return keep_channels(graph, kept)
