@@ -37,8 +37,7 @@ def arena_timeline(
         plot.x_axis(x, [t for t in x.ticks(10) if t == int(t)], "step", lambda v: f"{v:.0f}"),
         tag("rect", x=x(peak), y=plot.top, width=x(1) - x(0), height=y(0) - plot.top, class_="peak"),
         *[_buffer(b, i, x, y, steps) for i, b in enumerate(order)],
-        _level(plot, y, arena_bytes, f"arena {size(arena_bytes)}", "arena-end"),
-        _level(plot, y, limit, f"limit leaves {size(limit)} to the arena", "limit") if near else Markup(),
+        *_levels(plot, y, arena_bytes, limit if near else None),
         _peak_label(plot, x, peak, f"peak: {size(live[peak])} in use at step {peak}, {steps[peak]}"),
         label="Lifetimes and addresses of the tensors in the arena",
         class_="wide",
@@ -61,12 +60,20 @@ def _buffer(buffer: BufferJson, index: int, x: Scale, y: Scale, steps: Sequence[
     return tag("g", hover(said), box, label)
 
 
-def _level(plot: Plot, y: Scale, value: int | None, label: str, class_: str) -> Markup:
-    if value is None:
-        return Markup()
-    at, right = y(value / 1024), plot.width - plot.right
-    words = text(right - 4, at - 5, label, anchor="end", class_="warn" if class_ == "limit" else "muted")
-    return line(plot.left, at, right, at, class_) + words
+def _levels(plot: Plot, y: Scale, arena_bytes: int, limit: int | None) -> list[Markup]:
+    """The arena's end and the limit; the higher one's words stand above it, the lower one's below."""
+    words = [(arena_bytes, f"arena {size(arena_bytes)}", "arena-end", "muted")]
+    if limit is not None:
+        words.append((limit, f"limit leaves {size(limit)} to the arena", "limit", "warn"))
+    words.sort(key=lambda w: w[0])
+    right = plot.width - plot.right
+    marks = []
+    for rank, (value, label, line_class, text_class) in enumerate(words, 1):
+        at = y(value / 1024)
+        up = -5 if rank == len(words) else 14
+        marks.append(line(plot.left, at, right, at, line_class))
+        marks.append(text(right - 4, at + up, label, anchor="end", class_=f"{text_class} over"))
+    return marks
 
 
 def _peak_label(plot: Plot, x: Scale, step: int, label: str) -> Markup:
