@@ -1,0 +1,131 @@
+"""Execution counts of every instruction, taken block by block while the emulator runs."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import as_file, files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thumbnet.emulation.sizes import Image
+from thumbnet.emulation.toolchain import cache_dir, compile_for_host, version
+
+Int64 = npt.NDArray[np.int64]
+
+MAX_SEGMENTS = 4096
+MAX_TABLE_BYTES = 512 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often each halfword of code ran, split by the top-level call it ran under.
+
+    `executed[s, h]` and `taken[s, h]` are of segment `s` and the code at `base + 2 * h`; `taken` counts the times
+    control left the block that ends there for anywhere but `base + 2 * h`. `address[s]` is where segment `s` begins.
+    """
+
+    base: int
+    code: bytes
+    executed: Int64  # [segments, halfwords]
+    taken: Int64  # [segments, halfwords + 1]
+    address: tuple[int, ...]
+
+    def starts(self) -> npt.NDArray[np.bool_]:
+        """True for each halfword at which an instruction that ran begins."""
+        half = np.frombuffer(self.code, "<u2")
+        wide = (half >> 11) >= 0x1D  # Armv7-M ARM A5.1: 0b11101, 0b11110 and 0b11111 open 32-bit instructions
+        ran = self.executed.sum(0) > 0
+        found = np.zeros(len(half), np.bool_)
+        h = 0
+        while h < len(half):
+            if ran[h]:
+                found[h] = True
+                h += 2 if wide[h] else 1
+            else:
+                h += 1
+        return found
+
+    def instructions(self) -> int:
+        return int(self.executed[:, self.starts()].sum())
+
+
+class _Counter(ctypes.Structure):
+    _fields_ = (
+        *((n, ctypes.c_uint32) for n in ("base", "end", "top", "top_end", "halfwords", "segments", "used")),
+        *((n, ctypes.c_uint32) for n in ("current", "previous_end", "outside")),
+        *((n, ctypes.c_void_p) for n in ("enter", "taken", "segment_of", "address")),
+    )
+
+
+class BlockCounter:
+    """The memory that `native/count_blocks.c` counts in; `hook` and `user` go to the emulator."""
+
+    def __init__(self, image: Image, top: str) -> None:
+        code = [s for s in image.segments if s.executable]
+        self._base = min(s.address for s in code)
+        self._code = _joined(self._base, [(s.address, s.data) for s in code])
+        function = image.symbol(top)
+        halfwords = len(self._code) // 2 + 1
+        segments = max(1, min(MAX_SEGMENTS, function.bytes // 2, MAX_TABLE_BYTES // (16 * halfwords)))
+        # Pages that no block touches stay untouched: zeros cost nothing until written.
+        self._enter = np.zeros((segments, halfwords), np.int64)
+        self._taken = np.zeros((segments, halfwords), np.int64)
+        self._segment_of = np.full(function.bytes // 2 + 1, -1, np.int32)
+        self._address = np.zeros(segments, np.uint32)
+        self._state = _Counter(
+            base=self._base,
+            end=self._base + len(self._code),
+            top=function.address,
+            top_end=function.address + function.bytes,
+            halfwords=halfwords,
+            segments=segments,
+            enter=self._enter.ctypes.data,
+            taken=self._taken.ctypes.data,
+            segment_of=self._segment_of.ctypes.data,
+            address=self._address.ctypes.data,
+        )
+        self.user = ctypes.addressof(self._state)
+        self.hook = ctypes.cast(_library().count_block, ctypes.c_void_p)
+
+    def reset(self) -> None:
+        used = self._state.used
+        self._enter[: used + 1] = 0
+        self._taken[: used + 1] = 0
+        self._segment_of[:] = -1
+        self._state.used = self._state.current = self._state.previous_end = self._state.outside = 0
+
+    def counts(self) -> Counts:
+        """A copy of what was counted since `reset`."""
+        used = max(1, int(self._state.used))
+        executed = np.cumsum(self._enter[:used], axis=1)[:, :-1]
+        return Counts(
+            self._base, self._code, executed, self._taken[:used].copy(), tuple(int(a) for a in self._address[:used])
+        )
+
+    def instructions(self) -> int:
+        """Instructions counted since `reset`."""
+        return self.counts().instructions()
+
+
+def _joined(base: int, pieces: list[tuple[int, bytes]]) -> bytes:
+    end = max(a + len(d) for a, d in pieces)
+    joined = bytearray(end - base + (end - base) % 2)
+    for address, data in pieces:
+        joined[address - base : address - base + len(data)] = data
+    return bytes(joined)
+
+
+@lru_cache
+def _library() -> Any:
+    source = files("thumbnet.emulation").joinpath("native", "count_blocks.c")
+    key = hashlib.sha256(source.read_bytes() + version().encode()).hexdigest()[:16]
+    library = cache_dir() / "native" / f"count_blocks-{key}.so"
+    if not library.exists():
+        with as_file(source) as path:
+            compile_for_host(path, library)
+    return ctypes.CDLL(str(library))
