@@ -18,11 +18,7 @@ def read_table(text: str) -> dict[str, set[str]]:
 
     Parts of one row may import each other; what a part may import brings along what that one may import.
     """
-    rows = [
-        [c.strip() for c in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("| `")
-    ]
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")]
     names = [re.findall(r"`(\w+)`", row[0]) for row in rows]
     everything = {n for row in names for n in row}
     table: dict[str, set[str]] = {}

@@ -78,9 +78,7 @@ def test_a_name_like_nothing_points_to_the_list() -> None:
         load_target("zzzzzzzzzz")
 
 
-def test_own_board_by_path_by_name_and_from_the_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_board_by_path_by_name_and_from_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, work = tmp_path / "config", tmp_path / "work"
     work.mkdir()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from training_cases import preprocessing, residual_network, some_inputs, stripes, training_images
 
-from tests.unit.training.networks import preprocessing, residual_network, some_inputs, stripes, training_images
 from thumbnet.data import Augmentation
 from thumbnet.graph.evaluate import evaluate_graph
 from thumbnet.graph.passes import clean

@@ -20,8 +20,8 @@ _READERS = ("conv2d", "dense")  # ops that end a channel: a weighted sum over it
 def dead_channels(graph: Graph) -> Graph:
     """Removes channels whose output is the same for every input, with all their weights.
 
-    Keeps: the function, up to the rounding of the bias sums. A channel goes where all channels tied to it are
-    constant and every reader can take the constant in exactly: a padded convolution only where it is zero
+    Keeps: the function, up to the rounding of the bias sums. A channel and those tied to it go where each reader sees a
+    constant that it can take in exactly: a padded convolution only where it is zero
     (its border sees zeros instead of the constant). Of a group that is dead altogether, one channel stays.
     Works on graphs with and without folded batch norms.
     """
@@ -117,14 +117,17 @@ def _evaluated(node: Node, inputs: Sequence[Constants]) -> Constants:
 
 
 def _dead_classes(graph: Graph, group: ChannelGroup, constants: Mapping[str, Constants]) -> list[int]:
+    """Classes of which every weighted sum that reads them sees a constant it can take in exactly.
+
+    What lies between (a batch norm with a scale of zero may well read a channel that varies) goes with the class.
+    """
     alive = np.zeros(group.size, bool)
     for value, classes in group.values.items():
-        member = classes >= 0
-        varies = np.isnan(constants[value])
         for reader in graph.consumers[value]:
-            if reader.op in _READERS and any(reader.attrs.get("padding", ())):
-                varies = varies | (constants[value] != 0)
-        alive[classes[member & varies]] = True
+            if reader.op in _READERS:
+                padded = any(reader.attrs.get("padding", ()))
+                varies = constants[value] != 0 if padded else np.isnan(constants[value])
+                alive[classes[(classes >= 0) & varies]] = True
     return [int(k) for k in np.flatnonzero(~alive)]
 
 
