@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from networks import NETWORKS, SHAPE, network
-from random_graphs import Sketch, graphs
 
+from tests.networks import NETWORKS, SHAPE, network
+from tests.random_graphs import Sketch, graphs
 from thumbnet.graph.evaluate import evaluate_graph
 from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.graph.passes import (

@@ -1,0 +1,75 @@
+"""Bytes of flash: constants by their types, code as measured, call sites by their instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from thumbnet.cost.kernels import Kernel
+from thumbnet.cost.measured import Measured
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+
+# sizeof of the parameter structs in tn_kernels.h on a 32-bit core
+STRUCT_BYTES = {
+    "tn_conv2d": 44,
+    "tn_depthwise_conv2d": 44,
+    "tn_dense": 20,
+    "tn_add": 28,
+    "tn_mul": 16,
+    "tn_max_pool2d": 18,
+    "tn_avg_pool2d": 18,
+    "tn_global_avg_pool": 16,
+    "tn_requantize": 16,
+    "tn_pad": 12,
+    "tn_resize_nearest": 10,
+    "tn_softmax": 16,
+}
+
+
+def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple[int, int]:
+    """(weights, parameters and tables) that the node puts into flash, each array rounded up to its alignment."""
+    weight = int(node.arrays["weight"].size) if "weight" in node.arrays else 0
+    struct = _aligned(STRUCT_BYTES.get(kernel.function, 0))
+    if node.op in ("conv2d", "depthwise_conv2d"):
+        channels = len(node.arrays["bias"])
+        return weight, struct + 8 * channels + _aligned(channels) + (_aligned(weight) - weight)
+    if node.op == "dense":
+        return weight, struct + 4 * len(node.arrays["bias"]) + (_aligned(weight) - weight)
+    if node.op == "lut":
+        return 0, 256
+    return 0, struct
+
+
+def code_bytes(kernels: Iterable[Kernel], sites: int, costs: Measured) -> int:
+    """Vectors, start-up, accessors, kernels and what they call, and `model_invoke` with its call sites (`sites` bytes)."""
+    functions = dict(costs.base_functions)
+    for function in {k.function for k in kernels if k.function}:
+        functions |= costs.kernels[function].functions
+    return costs.base_bytes + sum(_aligned(size) for size in functions.values()) + sites
+
+
+def kernel_rodata_bytes(kernels: Iterable[Kernel], costs: Measured) -> int:
+    """Tables inside kernels."""
+    return sum(costs.kernels[f].rodata_bytes for f in {k.function for k in kernels if k.function})
+
+
+def site_bytes(addresses: Iterable[tuple[int, ...]], thumb2: bool) -> int:
+    """Bytes of `model_invoke`: one call for each tuple of arena offsets.
+
+    Thumb-2 loads the parameters' address in 8 bytes (movw, movt), an arena address in 2 (offset 0), 4 (below 4096) or 6,
+    and calls in 4. Armv6-M has literal pools: 2 + 4 for each constant, 2 for an addition.
+    """
+    total = 8
+    for offsets in addresses:
+        total += 4 + (8 if thumb2 else 6)
+        for offset in offsets:
+            if offset == 0:
+                total += 2
+            elif thumb2:
+                total += 4 if offset < 4096 else 6
+            else:
+                total += 4 if offset < 256 else 8
+    return total
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 4) * 4

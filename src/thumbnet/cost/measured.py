@@ -1,0 +1,81 @@
+"""Code sizes, stack depths and speed coefficients of the kernels, measured once per core and shipped as `measured.json`.
+
+`benchmarks/fit_latency.py` writes the file. It holds the hash of the kernels' sources, and a test compares that with the
+sources at hand: whoever changes a kernel measures again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+from thumbnet.errors import TargetError
+
+
+@dataclass(frozen=True)
+class KernelCost:
+    """One kernel on one core. `functions`: bytes of each function it brings along, those shared with others included."""
+
+    functions: Mapping[str, int]
+    rodata_bytes: int
+    stack_bytes: int  # deepest, start-up and `model_invoke` included
+    instructions: tuple[float, ...]
+    cycles: tuple[float, ...]
+    error: float  # largest relative error of the instruction formula on its probes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All kernels on one core, and what a firmware without kernels takes."""
+
+    base_functions: Mapping[str, int]  # start-up, main, accessors; without `model_invoke`
+    base_bytes: int  # vectors and padding
+    kernels: Mapping[str, KernelCost]
+
+
+# Cores that no emulator here can run take the figures of their nearest relative.
+_STAND_INS = {"cortex-m55": "cortex-m33", "cortex-m85": "cortex-m33"}
+
+
+@lru_cache(maxsize=1)
+def _file() -> dict[str, object]:
+    data: dict[str, object] = json.loads((files("thumbnet.cost") / "measured.json").read_text(encoding="utf-8"))
+    return data
+
+
+def source_hash() -> str:
+    """SHA-256 over the kernels' sources as they are now."""
+    h = hashlib.sha256()
+    folder = files("thumbnet") / "exporters" / "c" / "kernels"
+    for isa in sorted(folder.iterdir(), key=lambda f: f.name):
+        for source in sorted(isa.iterdir(), key=lambda f: f.name):
+            h.update(f"{isa.name}/{source.name}\n".encode())
+            h.update(source.read_bytes())
+    return h.hexdigest()
+
+
+def measured_sources() -> str:
+    """Hash of the kernel sources that were measured."""
+    return str(_file()["sources"])
+
+
+@lru_cache(maxsize=16)
+def measured(core: str) -> Measured:
+    """Raises `TargetError` for a core without measurements."""
+    cores = _file()["cores"]
+    assert isinstance(cores, dict)
+    name = core if core in cores else _STAND_INS.get(core, core)
+    if name not in cores:
+        raise TargetError(f"There are no kernel measurements for the core '{core}'.", f"Known: {', '.join(cores)}.")
+    data = cores[name]
+    kernels = {
+        k: KernelCost(
+            v["functions"], v["rodata"], v["stack"], tuple(v["instructions"]), tuple(v["cycles"]), v["error"]
+        )
+        for k, v in data["kernels"].items()
+    }
+    return Measured(data["base_functions"], data["base_bytes"], kernels)

@@ -1,0 +1,208 @@
+"""One function per integer operation: from tensors' quantization and float weights to a finished `IntegerNode`.
+
+Every multiplier is formed in the precision (float32 or float64) in which TFLM forms it from the scales in a TFLite
+file, so that the integers stored here are the ones TFLM computes when it loads that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thumbnet.integer import tables
+from thumbnet.integer.arithmetic import (
+    activation_clamp,
+    quantize_multiplier,
+    quantize_weight,
+    scalar_multiplier,
+    weight_scales,
+)
+from thumbnet.integer.graph import IntegerNode, QTensor
+
+Floats = npt.NDArray[np.float32]
+
+ADD_LEFT_SHIFT = 20  # headroom that TFLM's int8 ADD and SUB give their inputs
+_BIAS_LIMIT = 2.0**29  # of a stored bias: leaves room for the products in 32 bits
+_MIN_MULTIPLIER = 2.0**-24  # of a channel; a smaller one would lose bits of the bias in the final shift
+_SOFTMAX_INTEGER_BITS = 5
+
+
+def scales_for(
+    weight: Floats, bias: Floats | None, axis: int | None, x_scale: float, out_scale: float | None
+) -> Floats:
+    """Weight scales, raised where a channel's weights are so small that its bias would not fit 32 bits.
+
+    Returns float32 [channels], or [1] where `axis` is None. `out_scale` None leaves out the limit that depends on it.
+    """
+    scales = weight_scales(weight, axis)
+    magnitude = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64))
+    if axis is None:
+        magnitude = magnitude.max(keepdims=True)
+    floor = magnitude / (x_scale * _BIAS_LIMIT)
+    if out_scale is not None:
+        floor = np.maximum(floor, _MIN_MULTIPLIER * out_scale / x_scale)
+    return np.maximum(scales, floor.astype(np.float32))
+
+
+def _weighted(
+    name: str,
+    op: str,
+    x: QTensor,
+    out: QTensor,
+    weight: Floats,
+    bias: Floats | None,
+    axis: int | None,
+    activation: str,
+    attrs: dict[str, Any],
+) -> IntegerNode:
+    channels = out.shape[-1]
+    scales = scales_for(weight, bias, axis, x.scale, out.scale)
+    in_scale = np.float64(x.scale)
+    if axis is None:  # TFLM's FULLY_CONNECTED multiplies the two scales in float32, its convolutions in float64
+        product = (np.float32(x.scale) * scales).astype(np.float64)
+    else:
+        product = in_scale * scales.astype(np.float64)
+    multiplier, shift = quantize_multiplier(product / np.float64(out.scale))
+    stored = np.zeros(channels) if bias is None else np.rint(bias / (in_scale * scales.astype(np.float64)))
+    arrays = {
+        "weight": np.ascontiguousarray(quantize_weight(weight, scales, axis)),
+        "bias": stored.astype(np.int32),
+        "multiplier": np.broadcast_to(multiplier, channels).copy(),
+        "shift": np.broadcast_to(shift, channels).copy(),
+    }
+    clamp = activation_clamp(activation, out.scale, out.zero_point)
+    return IntegerNode(name, op, (x.name,), attrs, arrays, clamp, tuple(float(s) for s in scales))
+
+
+def conv2d(
+    name: str,
+    x: QTensor,
+    out: QTensor,
+    weight: Floats,
+    bias: Floats | None,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    activation: str = "none",
+) -> IntegerNode:
+    """`weight` is [O, kh, kw, I/groups], `bias` [O] or None."""
+    attrs = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation), "groups": groups}
+    return _weighted(name, "conv2d", x, out, weight, bias, 0, activation, attrs)
+
+
+def depthwise_conv2d(
+    name: str,
+    x: QTensor,
+    out: QTensor,
+    weight: Floats,
+    bias: Floats | None,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+    activation: str = "none",
+) -> IntegerNode:
+    """`weight` is [kh, kw, O], `bias` [O] or None."""
+    attrs = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
+    return _weighted(name, "depthwise_conv2d", x, out, weight, bias, 2, activation, attrs)
+
+
+def dense(
+    name: str, x: QTensor, out: QTensor, weight: Floats, bias: Floats | None, *, activation: str = "none"
+) -> IntegerNode:
+    """`weight` is [O, I], `bias` [O] or None. One scale for all weights."""
+    return _weighted(name, "dense", x, out, weight, bias, None, activation, {})
+
+
+def add(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str = "none") -> IntegerNode:
+    """a + b. The common scale is twice the larger of the two, so that the sum cannot overflow."""
+    twice = 2.0 * max(a.scale, b.scale)
+    reals = [a.scale / twice, b.scale / twice, twice / ((1 << ADD_LEFT_SHIFT) * out.scale)]
+    return _sum(name, "add", a, b, out, activation, reals)
+
+
+def subtract(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str = "none") -> IntegerNode:
+    """a − b. As `add`, but TFLM forms the multipliers in float32."""
+    sa, sb, so = np.float32(a.scale), np.float32(b.scale), np.float32(out.scale)
+    twice = np.float32(2) * max(sa, sb)
+    reals = [sa / twice, sb / twice, twice / (np.float32(1 << ADD_LEFT_SHIFT) * so)]
+    return _sum(name, "sub", a, b, out, activation, [float(r) for r in reals])
+
+
+def _sum(
+    name: str, op: str, a: QTensor, b: QTensor, out: QTensor, activation: str, reals: list[float]
+) -> IntegerNode:
+    multipliers, shifts = quantize_multiplier(reals)
+    attrs = {"left_shift": ADD_LEFT_SHIFT, "multipliers": multipliers.tolist(), "shifts": shifts.tolist()}
+    clamp = activation_clamp(activation, out.scale, out.zero_point)
+    return IntegerNode(name, op, (a.name, b.name), attrs, clamp=clamp)
+
+
+def multiply(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str = "none") -> IntegerNode:
+    """a · b, element by element; b may be (1, 1, C)."""
+    clamp = activation_clamp(activation, out.scale, out.zero_point)
+    attrs = _scaling(a.scale * b.scale / out.scale)
+    return IntegerNode(name, "mul", (a.name, b.name), attrs, clamp=clamp)
+
+
+def _scaling(real: float) -> dict[str, Any]:
+    multiplier, shift = scalar_multiplier(real)
+    return {"multiplier": multiplier, "shift": shift}
+
+
+def requantize(name: str, x: QTensor, out: QTensor) -> IntegerNode:
+    """The same numbers at another scale and zero point."""
+    return IntegerNode(name, "requantize", (x.name,), {**_scaling(x.scale / out.scale), "kind": "quantize"})
+
+
+def relu(name: str, x: QTensor, out: QTensor, *, activation: str = "relu") -> IntegerNode:
+    """relu or relu6 as a node of its own: a requantization that clamps. TFLM's RELU divides the scales in float32."""
+    attrs = {**_scaling(float(np.float32(x.scale) / np.float32(out.scale))), "kind": "relu"}
+    clamp = activation_clamp(activation, out.scale, out.zero_point)
+    return IntegerNode(name, "requantize", (x.name,), attrs, clamp=clamp)
+
+
+def global_avg_pool(name: str, x: QTensor, out: QTensor) -> IntegerNode:
+    """Mean over height and width. The division is folded into the multiplier, by integers, as TFLM's MEAN does."""
+    multiplier, shift = scalar_multiplier(x.scale / out.scale)
+    pixels = x.shape[0] * x.shape[1]
+    up = min(pixels.bit_length() - 1, 32, 31 + shift)
+    attrs = {"multiplier": (multiplier << up) // pixels, "shift": shift - up}
+    return IntegerNode(name, "global_avg_pool", (x.name,), attrs)
+
+
+def lut(name: str, x: QTensor, out: QTensor, kind: str, *, alpha: float = 0.0) -> IntegerNode:
+    """An elementwise function by table: "sigmoid", "tanh", "hard_swish" or "leaky_relu" (with `alpha`)."""
+    attrs: dict[str, Any] = {"kind": kind}
+    if kind == "sigmoid":
+        table = tables.sigmoid_table(x.scale, x.zero_point)
+    elif kind == "tanh":
+        table = tables.tanh_table(x.scale, x.zero_point)
+    elif kind == "hard_swish":
+        table = tables.hard_swish_table(x.scale, x.zero_point, out.scale, out.zero_point)
+    elif kind == "leaky_relu":
+        attrs["alpha"] = alpha
+        table = tables.leaky_relu_table(x.scale, x.zero_point, out.scale, out.zero_point, alpha)
+    else:
+        raise ValueError(f"there is no table for '{kind}'")
+    return IntegerNode(name, "lut", (x.name,), attrs, {"table": table})
+
+
+def softmax(name: str, x: QTensor) -> IntegerNode:
+    """Over the last axis; the output has the quantization `tables.SOFTMAX_OUTPUT`."""
+    real = min(x.scale * (1 << (31 - _SOFTMAX_INTEGER_BITS)), (1 << 31) - 1.0)
+    multiplier, shift = scalar_multiplier(real)
+    diff_min = -tables.input_radius(_SOFTMAX_INTEGER_BITS, shift)
+    attrs = {"multiplier": multiplier, "shift": shift, "diff_min": diff_min}
+    return IntegerNode(name, "softmax", (x.name,), attrs)
+
+
+def pool(name: str, op: str, x: QTensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> IntegerNode:
+    """`op` is "max_pool2d" or "avg_pool2d"; padding counts in neither."""
+    attrs = {"kernel": list(kernel), "stride": list(stride), "padding": list(padding)}
+    return IntegerNode(name, op, (x.name,), attrs)
