@@ -1,0 +1,214 @@
+"""Measures every kernel on every core that the emulator runs, and writes `src/thumbnet/cost/measured.json`.
+
+For each kernel and core, a firmware with many shapes of it runs in the emulator; instructions and modelled cycles of
+each call are fitted (non-negative least squares on relative errors) to the loop counts in `thumbnet.cost.features`. A second firmware
+with the kernel alone gives code size, tables and stack. Run it after a change to a kernel:
+
+    python benchmarks/fit_latency.py [--core cortex-m4] [--only tn_conv2d] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from thumbnet.cost import plan_arena
+from thumbnet.cost.features import FEATURES
+from thumbnet.cost.flash import constant_bytes
+from thumbnet.cost.kernels import choose
+from thumbnet.cost.measured import source_hash
+from thumbnet.cost.probes import ProbeBuilder
+from thumbnet.emulation.cycles import call_costs
+from thumbnet.emulation.toolchain import Firmware, build, version
+from thumbnet.emulation.unicorn import UnicornMachine
+from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.targets import Target, load_target
+
+CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
+OUT = Path(__file__).parents[1] / "src/thumbnet/cost/measured.json"
+BASE = ("main", "Reset_Handler", "Fault_Handler", "model_input", "model_output")
+Make = Callable[[ProbeBuilder, str], str]
+Probe = tuple[tuple[int, ...], Make]
+
+
+def conv_probes() -> Iterator[Probe]:
+    for h, c, o, k, s in (
+        (6, 8, 8, 1, 1), (7, 16, 24, 1, 1), (5, 48, 16, 1, 1), (4, 96, 24, 1, 1), (3, 128, 64, 1, 1), (6, 24, 40, 1, 1),
+        (9, 8, 48, 1, 1), (8, 20, 12, 1, 1), (5, 28, 7, 1, 1), (4, 10, 6, 1, 1), (1, 96, 40, 1, 1), (9, 12, 8, 1, 2),
+        (12, 3, 8, 3, 2), (15, 1, 8, 3, 2), (16, 3, 16, 3, 2), (8, 8, 8, 3, 1), (6, 16, 16, 3, 1), (7, 12, 20, 3, 2),
+        (9, 4, 8, 5, 1), (5, 32, 8, 3, 1), (11, 2, 4, 5, 2), (3, 40, 12, 3, 1), (8, 16, 10, 3, 1), (10, 3, 5, 3, 1),
+    ):  # fmt: skip
+        yield (h, h + 1, c), lambda b, x, o=o, k=k, s=s: b.conv2d(x, o, (k, k), (s, s))
+
+
+def depthwise_probes(kernels: tuple[int, ...]) -> Iterator[Probe]:
+    for k in kernels:
+        for h, w, c, s in (
+            (6, 6, 8, 1), (9, 9, 4, 1), (14, 13, 4, 1), (20, 22, 4, 1), (5, 5, 24, 1), (7, 7, 16, 1), (3, 3, 48, 1),
+            (40, 40, 2, 1), (12, 12, 8, 2), (19, 21, 4, 2), (40, 40, 2, 2), (7, 7, 20, 2), (10, 10, 12, 1), (24, 8, 8, 1),
+        ):  # fmt: skip
+            yield (h, w, c), lambda b, x, k=k, s=s: b.depthwise_conv2d(x, (k, k), (s, s))
+
+
+def probes_of(function: str) -> list[Probe]:
+    """Input shapes and what to build on them, for one kernel."""
+    sizes = (64, 200, 1000, 1500)
+    images = ((4, 4, 8), (7, 5, 16), (10, 10, 6), (3, 3, 40), (8, 9, 24))
+    match function:
+        case "tn_conv2d":
+            grouped: list[Probe] = [
+                ((6, 6, 16), lambda b, x, g=g, k=k: b.conv2d(x, 16, (k, k), groups=g)) for g in (2, 4, 16) for k in (1, 3)
+            ]
+            return [*conv_probes(), *grouped]
+        case "tn_conv2d_dsp":
+            return list(conv_probes())
+        case "tn_depthwise_conv2d":
+            return list(depthwise_probes((2, 3, 5, 7)))
+        case "tn_depthwise_conv2d_k3_dsp":
+            return list(depthwise_probes((3,)))
+        case "tn_depthwise_conv2d_k5_dsp":
+            return list(depthwise_probes((5,)))
+        case "tn_dense" | "tn_dense_dsp":
+            pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8))
+            return [((k,), lambda b, x, n=n: b.dense(x, n)) for k, n in pairs]
+        case "tn_add":
+            return [((n,), lambda b, x: b.add(x, x)) for n in sizes]
+        case "tn_mul":
+            return [((n,), lambda b, x: b.mul(x, x)) for n in sizes]
+        case "tn_lut":
+            return [((n,), lambda b, x: b.lut(x)) for n in sizes]
+        case "tn_requantize":
+            return [((n,), lambda b, x: b.requantize(x)) for n in sizes]
+        case "tn_max_pool2d" | "tn_avg_pool2d":
+            windows = ((2, 2), (3, 2), (3, 1), (4, 4))
+            return [
+                (s, lambda b, x, k=k, t=t: b.pool(function[3:], x, (min(k, 3), k) if k < 4 else (3, 3), (t, t)))
+                for s in images
+                for k, t in windows
+            ]
+        case "tn_global_avg_pool":
+            return [(s, lambda b, x: b.global_avg_pool(x)) for s in images]
+        case "tn_copy_blocks":
+            return [(s, lambda b, x, a=a, n=n: b.slice(x, a, 0, n)) for s in images for a, n in ((2, 4), (0, 2), (1, 2))]
+        case "tn_pad":
+            return [(s, lambda b, x, p=p: b.pad(x, p)) for s in images for p in ((1, 1, 1, 1), (0, 0, 1, 2))]
+        case "tn_resize_nearest":
+            return [(s, lambda b, x, n=n: b.resize_nearest(x, n)) for s in images for n in ((8, 8), (12, 5))]
+        case "tn_softmax":
+            return [((n,), lambda b, x: b.softmax(x)) for n in (2, 3, 10, 35, 100)]
+    raise KeyError(function)
+
+
+def many(probes: list[Probe]) -> IntegerGraph:
+    """One network that computes every probe on a part of its input."""
+    b = ProbeBuilder(7)
+    x = b.input(max(math.prod(shape) for shape, _ in probes))
+    for shape, make in probes:
+        make(b, b.reshape(b.slice(x, 0, 0, math.prod(shape)), *shape))
+    return b.graph()
+
+
+def built(ig: IntegerGraph, target: Target, folder: Path) -> tuple[Firmware, UnicornMachine]:
+    write_firmware(folder, emit(ig, target))
+    firmware = build(folder, target)
+    a, b = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
+    return firmware, UnicornMachine(firmware, a.bytes, b.bytes)
+
+
+def speed(function: str, target: Target, folder: Path) -> dict[str, Any]:
+    """Coefficients for instructions and cycles, and the worst relative error of the former."""
+    ig = many(probes_of(function))
+    firmware, machine = built(ig, target, folder)
+    machine.run(np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes))
+    costs = call_costs(machine.counts(), firmware.image, target.core)
+    kernels = [choose(node, ig, target.core.isa) for node in ig.nodes]
+    called = [(node, kernel) for node, kernel in zip(ig.nodes, kernels, strict=True) if kernel.function]
+    assert len(called) == len(costs), (function, len(called), len(costs))
+    chosen = [(n, k, c) for (n, k), c in zip(called, costs, strict=True) if k.function == function]
+    if function == "tn_copy_blocks":  # the probes are preceded by copies of the same kernel: all of them count
+        chosen = [(n, k, c) for (n, k), c in zip(called, costs, strict=True)]
+    rows = np.array([FEATURES[function](n, ig, k) for n, k, _ in chosen], float)
+    fitted = {}
+    for what in ("instructions", "cycles"):
+        y = np.array([getattr(c, what) for *_, c in chosen], float)
+        coefficients, _ = nnls(rows / y[:, None], np.ones(len(y)))
+        fitted[what] = [float(f"{v:.5g}") for v in coefficients]
+        if what == "instructions":
+            errors = rows @ coefficients / y - 1
+            fitted["error"] = round(float(np.abs(errors).max()), 4)
+    return fitted
+
+
+def size(function: str, target: Target, folder: Path) -> dict[str, Any]:
+    """Functions, tables and stack of a firmware with one node of this kernel."""
+    b = ProbeBuilder(7)
+    shape, make = probes_of(function)[0]
+    make(b, b.input(*shape))
+    ig = b.graph()
+    firmware, machine = built(ig, target, folder)
+    run = machine.run(np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes))
+    sizes, seen = {}, set()
+    for f in firmware.image.functions:
+        if f.address not in seen and f.name != "model_invoke":
+            sizes[f.name] = f.bytes
+            seen.add(f.address)
+    kernel = choose(ig.nodes[0], ig, target.core.isa)
+    assert kernel.function == function, (function, kernel.function)
+    constants = sum(constant_bytes(ig.nodes[0], ig, kernel))
+    invoke = firmware.image.symbol("model_invoke").bytes
+    total = sum(-(-n // 4) * 4 for n in (*sizes.values(), invoke))
+    return {
+        "functions": {n: s for n, s in sizes.items() if n not in BASE},
+        "base": {n: s for n, s in sizes.items() if n in BASE},
+        "rest": firmware.image.sizes.code - total,
+        "rodata": max(0, firmware.image.sizes.rodata - constants),
+        "stack": run.stack_bytes,
+    }
+
+
+def functions_of(target: Target) -> list[str]:
+    """Kernels that this core may run."""
+    return [f for f in FEATURES if target.core.isa != "generic" or not f.endswith("_dsp")]
+
+
+def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
+    target = load_target(core)
+    kernels: dict[str, Any] = dict(old.get("kernels", {})) if only else {}
+    base, rest = old.get("base_functions", {}), old.get("base_bytes", 0)
+    for function in functions_of(target):
+        if only and function != only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            sizes = size(function, target, Path(folder) / "one")
+            fitted = speed(function, target, Path(folder) / "many")
+        base, rest = sizes.pop("base"), sizes.pop("rest")
+        kernels[function] = {**sizes, **fitted}
+        print(f"{core:14} {function:28} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}", flush=True)
+    return {"base_functions": base, "base_bytes": rest, "kernels": kernels}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--core", choices=CORES)
+    parser.add_argument("--only")
+    parser.add_argument("--json", type=Path, default=OUT)
+    options = parser.parse_args()
+    old = json.loads(options.json.read_text()) if options.json.exists() else {"cores": {}}
+    cores = dict(old["cores"])
+    for core in (options.core,) if options.core else CORES:
+        cores[core] = measure(core, options.only, cores.get(core, {}))
+    data = {"sources": source_hash(), "compiler": version(), "cores": cores}
+    options.json.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
