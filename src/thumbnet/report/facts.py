@@ -12,14 +12,16 @@ Fact = tuple[str, str]
 
 PROOF_LABELS = {
     "images": "Test images run on the emulated core",
-    "extremes": "Extreme inputs run on the emulated core",
+    "extreme_vectors": "Extreme inputs run on the emulated core",
     "compared_bytes": "Output bytes compared",
     "mismatches": "Bytes that differ",
     "tflm_equal": "tflite-micro gives the same bytes",
+    "tflm_note": "Compared with",
     "emulator": "Emulator",
     "core": "Emulated core",
     "compiler": "Compiler",
     "flags": "Compiler flags",
+    "cycle_error": "The cycle model may be off by",
     "tflite_sha256": "SHA-256 of model.tflite",
     "model_c_sha256": "SHA-256 of model.c",
     "firmware_sha256": "SHA-256 of the firmware",
@@ -30,11 +32,15 @@ IN_TABLE = (
     "layers",
     "flash_bytes",
     "code_bytes",
+    "rodata_bytes",
+    "data_bytes",
+    "bss_bytes",
     "ram_bytes",
     "arena_bytes",
     "static_bytes",
     "stack_bytes",
     "instructions",
+    "instructions_min",
     "cycles",
     "latency_ms",
 )
@@ -57,8 +63,9 @@ def proof_verdict(result: ResultJson, details: DetailsJson) -> tuple[bool, str] 
         return None
     images = proof.get("images")
     over = f" on {images:,} test images" if isinstance(images, int) else ""
-    if isinstance(proof.get("extremes"), int) and proof["extremes"]:
-        over += f" and {proof['extremes']:,} extreme inputs" if over else ""
+    extremes = proof.get("extreme_vectors")
+    if over and isinstance(extremes, int) and extremes:
+        over += f" and {extremes:,} extreme inputs"
     if not proof["bit_exact"]:
         return False, f"The firmware and the integer simulator differ{over}. Do not ship this firmware."
     equal = proof.get("tflm_equal")
@@ -113,6 +120,8 @@ def _said(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if key.endswith("seconds") and isinstance(value, int | float):
         return units.duration(value)
+    if key.endswith("error") and isinstance(value, float):
+        return f"±{units.NBSP}{100 * value:.0f}{units.NBSP}%"
     if key.endswith("bytes") and isinstance(value, int):
         return units.exact(value)
     if isinstance(value, int) and key != "seed":
