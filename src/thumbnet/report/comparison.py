@@ -89,8 +89,9 @@ class Value:
 def costs_after(result: ResultJson, details: DetailsJson) -> dict[str, Value]:
     """What the result costs: figures of the verified firmware where there are any, else the estimate."""
     values = _values(details.get("best_costs"))
-    verified = "bit_exact" in {**result.get("proof", {}), **details.get("proof", {})}
-    best: Mapping[str, Any] = result.get("best", EMPTY)
+    proof = {**result.get("proof", {}), **details.get("proof", {})}
+    verified = "bit_exact" in proof
+    best = {**_linked(proof), **result.get("best", EMPTY)}
     for key in (spec.key for spec in COST_ROWS):
         if best.get(key) is not None and (verified or key not in values):
             kind = Kind.EMULATED if verified and key not in MODELLED else Kind.ESTIMATED
@@ -98,6 +99,14 @@ def costs_after(result: ResultJson, details: DetailsJson) -> dict[str, Value]:
             if known is None or known.kind != Kind.MEASURED:
                 values[key] = Value(best[key], kind)
     return _with_rest(values)
+
+
+def _linked(proof: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of RAM in the linked firmware."""
+    parts = {k: proof[k] for k in ("arena_bytes", "stack_bytes") if k in proof}
+    if {"data_bytes", "bss_bytes", "arena_bytes"} <= proof.keys():
+        parts["static_bytes"] = proof["data_bytes"] + proof["bss_bytes"] - proof["arena_bytes"]
+    return parts
 
 
 def comparison(result: ResultJson, details: DetailsJson) -> list[Row]:

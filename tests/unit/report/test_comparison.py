@@ -41,6 +41,14 @@ def test_parts_add_up(result: dict[str, Any], details: dict[str, Any]) -> None:
     assert rows(result, details)["parameters, constants"].after.text == units.size(rest)
 
 
+def test_parts_of_ram_are_those_of_the_linked_firmware(result: dict[str, Any], details: dict[str, Any]) -> None:
+    table = rows(result, details)
+    parts = [table[k].after for k in ("arena (activations)", "static data", "stack")]
+    assert [p.kind for p in parts] == [Kind.EMULATED] * 3
+    assert [p.text for p in parts] == [units.size(90_372), units.size(24), units.size(1_252)]
+    assert 90_372 + 24 + 1_252 == result["best"]["ram_bytes"]
+
+
 def test_accuracy_comes_with_interval_and_number(result: dict[str, Any], details: dict[str, Any]) -> None:
     row = rows(result, details)["Accuracy"]
     assert row.after.note == "80.7 to 87.0, n\xa0=\xa0528"
