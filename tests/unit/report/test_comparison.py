@@ -46,7 +46,7 @@ def test_parts_of_ram_are_those_of_the_linked_firmware(result: dict[str, Any], d
     parts = [table[k].after for k in ("arena (activations)", "static data", "stack")]
     assert [p.kind for p in parts] == [Kind.EMULATED] * 3
     assert [p.text for p in parts] == [units.size(90_372), units.size(24), units.size(1_252)]
-    assert 90_372 + 24 + 1_252 == result["best"]["ram_bytes"]
+    assert result["best"]["ram_bytes"] == 90_372 + 24 + 1_252
 
 
 def test_accuracy_comes_with_interval_and_number(result: dict[str, Any], details: dict[str, Any]) -> None:
