@@ -34,7 +34,7 @@ class Sketch:
 
     def weight(self, *shape: int) -> Any:
         """Some output rows are zero, so that there are dead channels."""
-        w = self.rng.normal(size=shape).astype(np.float32) / np.sqrt(np.prod(shape[1:]))
+        w = (self.rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
         w[self.rng.random(shape[0]) < 0.2] = 0.0
         return w
 

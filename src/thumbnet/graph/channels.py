@@ -104,6 +104,9 @@ def keep_channels(graph: Graph, kept: Mapping[str, Sequence[int]]) -> Graph:
     positions: dict[str, Positions] = {
         value: np.flatnonzero(~np.isin(classes, lost)) for value, classes in links.classes.items()
     }
+    for value, rest in positions.items():
+        if not len(rest):
+            raise ModelError(f"No channel of '{value}' would be left.", "Keep at least one.")
     nodes = []
     for node in graph.nodes:
         touched = any(len(positions[v]) < len(links.classes[v]) for v in (*node.inputs, node.name))
@@ -122,7 +125,7 @@ def _removed(
     if group is None:
         raise ModelError(f"There is no channel group '{name}'.", "See channel_groups(graph) for those there are.")
     keep = set(choice)
-    if not keep or min(keep) < 0 or max(keep) >= group.size:
+    if keep and (min(keep) < 0 or max(keep) >= group.size):
         raise ModelError(f"Of group '{name}' with {group.size} channels, {sorted(keep)} cannot be kept.")
     if group.pinned and len(keep) < group.size:
         raise ModelError(f"The channels of group '{name}' belong to the graph's interface; all must stay.")

@@ -55,6 +55,10 @@ class Node:
     def __deepcopy__(self, memo: dict[int, Any]) -> Node:
         return self  # immutable
 
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{k} {list(w.shape)}" for k, w in self.weights.items())
+        return f"<{self.name} = {self.op}({', '.join(self.inputs)}) {dict(self.attrs)} {weights}>"
+
     def with_attrs(self, **attrs: Any) -> Node:
         return replace(self, attrs={**self.attrs, **attrs})
 
@@ -78,6 +82,10 @@ class Graph:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
         return self  # immutable
+
+    def __repr__(self) -> str:
+        lines = [f"Graph '{self.name}': {self.parameters} parameters, {list(self.inputs)} -> {list(self.outputs)}"]
+        return "\n  ".join([*lines, *(repr(n) for n in self.nodes)])
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,18 @@ def dead_channels(graph: Graph) -> Graph:
 
     Keeps: the function, up to the rounding of the bias sums. A channel and those tied to it go where each reader sees a
     constant that it can take in exactly: a padded convolution only where it is zero
-    (its border sees zeros instead of the constant). Of a group that is dead altogether, one channel stays.
+    (its border sees zeros instead of the constant). A value that is dead altogether keeps one channel.
     Works on graphs with and without folded batch norms.
     """
     constants = channel_constants(graph)
-    dead: dict[str, list[int]] = {}
-    for group in channel_groups(graph):
-        if not group.pinned:
-            gone = _dead_classes(graph, group, constants)
-            dead[group.id] = gone[: group.size - 1]  # a layer of no channels is no layer
+    groups = {g.id: g for g in channel_groups(graph)}
+    dead = {g.id: _dead_classes(graph, g, constants) for g in groups.values() if not g.pinned}
+    _spare_empty_values(graph, groups.values(), dead)
     if not any(dead.values()):
         return graph
-    removed = _removed_positions(graph, dead)
+    removed = _removed_positions(graph, groups.values(), dead)
     folded = graph.with_nodes(_fold_constants(n, removed, constants) for n in graph.nodes)
-    groups = {g.id: g for g in channel_groups(graph)}
-    kept = {g: [k for k in range(groups[g].size) if k not in set(gone)] for g, gone in dead.items() if gone}
+    kept = {g: [k for k in range(groups[g].size) if k not in gone] for g, gone in dead.items() if gone}
     return keep_channels(folded, kept)
 
 
@@ -116,7 +113,7 @@ def _evaluated(node: Node, inputs: Sequence[Constants]) -> Constants:
     return np.where(varies, np.nan, y)
 
 
-def _dead_classes(graph: Graph, group: ChannelGroup, constants: Mapping[str, Constants]) -> list[int]:
+def _dead_classes(graph: Graph, group: ChannelGroup, constants: Mapping[str, Constants]) -> set[int]:
     """Classes of which every weighted sum that reads them sees a constant it can take in exactly.
 
     What lies between (a batch norm with a scale of zero may well read a channel that varies) goes with the class.
@@ -128,12 +125,23 @@ def _dead_classes(graph: Graph, group: ChannelGroup, constants: Mapping[str, Con
                 padded = any(reader.attrs.get("padding", ()))
                 varies = constants[value] != 0 if padded else np.isnan(constants[value])
                 alive[classes[(classes >= 0) & varies]] = True
-    return [int(k) for k in np.flatnonzero(~alive)]
+    return {int(k) for k in np.flatnonzero(~alive)}
 
 
-def _removed_positions(graph: Graph, dead: Mapping[str, Sequence[int]]) -> dict[str, npt.NDArray[np.bool_]]:
+def _spare_empty_values(graph: Graph, groups: Iterable[ChannelGroup], dead: Mapping[str, set[int]]) -> None:
+    """Takes one class out of `dead` for every value that would lose all its channels: no layer can be that thin."""
+    for value in graph.shapes:
+        holders = [(g.id, g.values[value]) for g in groups if value in g.values]
+        if all(g in dead and set(c[c >= 0].tolist()) <= dead[g] for g, c in holders):
+            group, classes = holders[0]
+            dead[group].discard(int(classes[classes >= 0][0]))
+
+
+def _removed_positions(
+    graph: Graph, groups: Iterable[ChannelGroup], dead: Mapping[str, set[int]]
+) -> dict[str, npt.NDArray[np.bool_]]:
     removed = {v: np.zeros(s[0], bool) for v, s in graph.shapes.items()}
-    for group in channel_groups(graph):
+    for group in groups:
         for value, classes in group.values.items():
             removed[value] |= np.isin(classes, list(dead.get(group.id, ())))
     return removed

@@ -5,13 +5,16 @@ from __future__ import annotations
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.passes.rewrite import substitute
 
+_POOLS = ("max_pool2d", "avg_pool2d")
+
 
 def fuse_subsampling(graph: Graph) -> Graph:
-    """Merges a strided pool of one pixel with the unpadded 1×1 convolutions that read it.
+    """Merges a strided pool of one pixel with the unpadded 1×1 convolutions and the like pools that read it.
 
     Keeps: the function, exactly. This is how `x[:, :, ::2, ::2]` arrives from importers.
     """
-    for name in [n.name for n in graph.nodes if n.op in ("max_pool2d", "avg_pool2d")]:
+    # From the end, so that a pool that reads a pool has gone into its convolution before.
+    for name in [n.name for n in reversed(graph.nodes) if n.op in _POOLS]:
         pool = graph.by_name[name]
         readers = graph.consumers[name]
         if not _samples(pool) or name in graph.outputs or not all(_takes_pixels(r) for r in readers):
@@ -26,6 +29,8 @@ def _samples(pool: Node) -> bool:
 
 
 def _takes_pixels(reader: Node) -> bool:
+    if reader.op in _POOLS:
+        return _samples(reader)
     if reader.op not in ("conv2d", "depthwise_conv2d"):
         return False
     return reader.weights["weight"].shape[2:] == (1, 1) and not any(reader.attrs.get("padding", ()))
