@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ class Counts:
 
 
 class _Counter(ctypes.Structure):
+    """`counter` in native/count_blocks.c."""
+
     _fields_ = (
         *((n, ctypes.c_uint32) for n in ("base", "end", "top", "top_end", "halfwords", "segments", "used")),
         *((n, ctypes.c_uint32) for n in ("current", "previous_end", "outside")),
@@ -63,34 +66,50 @@ class _Counter(ctypes.Structure):
 
 
 class BlockCounter:
-    """The memory that `native/count_blocks.c` counts in; `hook` and `user` go to the emulator."""
+    """The memory that `native/count_blocks.c` counts in; `hook` and `user` go to the emulator.
 
-    def __init__(self, image: Image, top: str) -> None:
+    With `shared`, that memory is a file: counter first, then its arrays, pointers as offsets into the file.
+    """
+
+    def __init__(self, image: Image, top: str, shared: Path | None = None) -> None:
         code = [s for s in image.segments if s.executable]
         self._base = min(s.address for s in code)
         self._code = _joined(self._base, [(s.address, s.data) for s in code])
         function = image.symbol(top)
         halfwords = len(self._code) // 2 + 1
         segments = max(1, min(MAX_SEGMENTS, function.bytes // 2, MAX_TABLE_BYTES // (16 * halfwords)))
+        room = {
+            "enter": 8 * segments * halfwords,
+            "taken": 8 * segments * halfwords,
+            "segment_of": 4 * (function.bytes // 2 + 2),
+            "address": 4 * segments,
+        }
+        at = {"": 0}
+        total = -(-ctypes.sizeof(_Counter) // 16) * 16
+        for key, size in room.items():
+            at[key] = total
+            total += -(-size // 16) * 16
         # Pages that no block touches stay untouched: zeros cost nothing until written.
-        self._enter = np.zeros((segments, halfwords), np.int64)
-        self._taken = np.zeros((segments, halfwords), np.int64)
-        self._segment_of = np.full(function.bytes // 2 + 1, -1, np.int32)
-        self._address = np.zeros(segments, np.uint32)
-        self._state = _Counter(
-            base=self._base,
-            end=self._base + len(self._code),
-            top=function.address,
-            top_end=function.address + function.bytes,
-            halfwords=halfwords,
-            segments=segments,
-            enter=self._enter.ctypes.data,
-            taken=self._taken.ctypes.data,
-            segment_of=self._segment_of.ctypes.data,
-            address=self._address.ctypes.data,
+        memory: npt.NDArray[np.uint8] = (
+            np.zeros(total, np.uint8) if shared is None else np.memmap(shared, np.uint8, "w+", shape=(total,))
         )
+        self._enter = memory[at["enter"] :][: room["enter"]].view(np.int64).reshape(segments, halfwords)
+        self._taken = memory[at["taken"] :][: room["taken"]].view(np.int64).reshape(segments, halfwords)
+        self._segment_of = memory[at["segment_of"] :][: room["segment_of"]].view(np.int32)
+        self._address = memory[at["address"] :][: room["address"]].view(np.uint32)
+        self._segment_of[:] = -1
+        origin = memory.ctypes.data if shared is None else 0
+        self._state = _Counter.from_buffer(memory)
+        self._state.base, self._state.end = self._base, self._base + len(self._code)
+        self._state.top, self._state.top_end = function.address, function.address + function.bytes
+        self._state.halfwords, self._state.segments = halfwords, segments
+        for key in room:
+            setattr(self._state, key, origin + at[key])
         self.user = ctypes.addressof(self._state)
-        self.hook = ctypes.cast(_library().count_block, ctypes.c_void_p)
+
+    @property
+    def hook(self) -> ctypes.c_void_p:
+        return ctypes.cast(_library().count_block, ctypes.c_void_p)
 
     def reset(self) -> None:
         used = self._state.used
@@ -107,10 +126,6 @@ class BlockCounter:
             self._base, self._code, executed, self._taken[:used].copy(), tuple(int(a) for a in self._address[:used])
         )
 
-    def instructions(self) -> int:
-        """Instructions counted since `reset`."""
-        return self.counts().instructions()
-
 
 def _joined(base: int, pieces: list[tuple[int, bytes]]) -> bytes:
     end = max(a + len(d) for a, d in pieces)
@@ -122,10 +137,16 @@ def _joined(base: int, pieces: list[tuple[int, bytes]]) -> bytes:
 
 @lru_cache
 def _library() -> Any:
-    source = files("thumbnet.emulation").joinpath("native", "count_blocks.c")
-    key = hashlib.sha256(source.read_bytes() + version().encode()).hexdigest()[:16]
-    library = cache_dir() / "native" / f"count_blocks-{key}.so"
+    return ctypes.CDLL(str(native_library("count_blocks.c")))
+
+
+def native_library(name: str, *flags: str) -> Path:
+    """The shared library made of a file in `native`, compiled for this machine at its first use."""
+    folder = files("thumbnet.emulation").joinpath("native")
+    sources = b"".join(f.read_bytes() for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name.endswith(".c"))
+    key = hashlib.sha256(b"\0".join([sources, version().encode(), " ".join(flags).encode()])).hexdigest()[:16]
+    library = cache_dir() / "native" / f"{name.removesuffix('.c')}-{key}.so"
     if not library.exists():
-        with as_file(source) as path:
-            compile_for_host(path, library)
-    return ctypes.CDLL(str(library))
+        with as_file(folder) as here:
+            compile_for_host(here / name, library, flags)
+    return library

@@ -156,11 +156,11 @@ def cache_dir() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thumbnet"
 
 
-def compile_for_host(source: Path, out: Path) -> None:
+def compile_for_host(source: Path, out: Path, flags: Sequence[str] = ()) -> None:
     """A shared library for this machine from one C file. Raises `ToolchainError` where that fails."""
     with tempfile.TemporaryDirectory(prefix="thumbnet-") as scratch:
         library = Path(scratch) / "library.so"
-        command = [*zig(), "cc", "-O2", "-g0", "-shared", "-fPIC", "-o", str(library), str(source)]
+        command = [*zig(), "cc", "-O2", "-g0", "-shared", "-fPIC", *flags, "-o", str(library), str(source)]
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment(), timeout=TIMEOUT_S, check=False
         )

@@ -1,8 +1,8 @@
-"""From a budget to networks that fit it: widths chosen by importance per byte, under exact costs.
+"""From a budget to networks that fit it: widths chosen under exact costs, channels by importance.
 
-For each cut point, resolution and spread (see `Shape`) one network is made that just fits. RAM comes first: while the
-planned arena is too large, the widest group alive at its peak shrinks. Then flash: one threshold on importance per byte
-of flash decides how many channels each group keeps; bisection finds the lowest threshold whose exact flash fits.
+For each cut point, resolution and balance (see `Shape`) one network is made that just fits. RAM comes first: while the
+planned arena is too large, the widest group alive at its peak shrinks. Then flash and the other limits: all groups
+narrow together, and bisection finds the widest that fits. Within a group the most important channels stay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from thumbnet.cost import estimate
 from thumbnet.cost.memory import plan_arena
@@ -31,8 +30,8 @@ from thumbnet.targets.target import Target
 from thumbnet.training.normalize import LINEAR, restore_names
 
 STEP = 4  # widths are multiples of it: kernels work on four channels at a time
-MIN_FRACTION = 1 / 16
-SPREADS = (0.0, 0.5)
+MIN_FRACTION = 1 / 8
+BALANCES = (1.0, 0.0)
 MAX_ROUNDS = 60
 BISECTIONS = 7
 
@@ -41,12 +40,13 @@ BISECTIONS = 7
 class Shape:
     """What is fixed before widths are fitted.
 
-    `spread` is the exponent on importance: 0 scales all groups alike, 1 follows importance fully.
+    Where the insides of separable blocks keep the fraction f of their channels, the streams between blocks keep
+    f ** `balance`: 1 scales all alike, 0 leaves the streams as wide as RAM allows.
     """
 
     cut: str | None
     resolution: tuple[int, int] | None
-    spread: float
+    balance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +75,15 @@ class Fitter:
         self.groups = {g.id: g for g in space.groups}
         # Slicing millions of weights hundreds of times would take minutes: costs depend on shapes alone.
         self.bare = _weightless(restore_names(clean(space.graph)))
-        self.bytes = _bytes_per_channel(space)
+        self.inner = _inner(space)
         self._caps: dict[tuple[int, int] | None, dict[str, int]] = {}
         self.total = sum(float(v.sum()) for v in context.importance.values())
 
     def shapes(self) -> Iterator[Shape]:
         for resolution in self.space.resolutions or (None,):
             for cut in (None, *self.space.cuts):
-                for spread in SPREADS:
-                    yield Shape(cut, resolution, spread)
+                for balance in BALANCES:
+                    yield Shape(cut, resolution, balance)
 
     def fit(self, shape: Shape) -> Fitted | None:
         """The widest network of this shape within the limits; the closest miss if there is none; None if impossible."""
@@ -136,7 +136,7 @@ class Fitter:
     def _ram_caps(self, shape: Shape) -> dict[str, int]:
         """Largest widths whose planned RAM fits. Cuts share them: what needs most RAM lies at the beginning."""
         if shape.resolution not in self._caps:
-            self._caps[shape.resolution] = self._fit_ram(Shape(None, shape.resolution, shape.spread))
+            self._caps[shape.resolution] = self._fit_ram(Shape(None, shape.resolution, shape.balance))
         return dict(self._caps[shape.resolution])
 
     def _fit_ram(self, shape: Shape) -> dict[str, int]:
@@ -179,31 +179,16 @@ class Fitter:
 
         if not over(caps):
             return caps
-        return _bisect(lambda keep: self._widths_at(keep, shape.spread, caps), over)
+        return _bisect(lambda keep: self._widths_at(keep, shape.balance, caps), over)
 
-    def _widths_at(self, keep: float, spread: float, caps: dict[str, int]) -> dict[str, int]:
-        """Widths when the fraction `keep` of all flash bytes stays, the best-scored channels of each group first."""
-        if spread == 0.0:
-            return {
-                g: min(caps[g], max(_floor(self.groups[g]), _round_down(int(self.groups[g].size * keep)))) for g in caps
-            }
-        scored: list[tuple[float, float, str]] = []
-        for g, cap in caps.items():
-            importance = np.sort(self.context.importance[g])[::-1][:cap]
-            mean = float(self.context.importance[g].mean()) or 1e-30
-            # Within a group importance decides; between groups its root mean, tempered by `spread`, per byte.
-            weight = (mean / (self.total / 1e3)) ** spread
-            for value in importance:
-                scored.append((weight * (float(value) / mean) ** spread / self.bytes[g] ** spread, self.bytes[g], g))
-        scored.sort(key=lambda s: -s[0])
-        budget = keep * sum(s[1] for s in scored)
-        count = dict.fromkeys(caps, 0)
-        for _, size, g in scored:
-            budget -= size
-            if budget < 0:
-                break
-            count[g] += 1
-        return {g: min(cap, max(_floor(self.groups[g]), _round_down(count[g]))) for g, cap in caps.items()}
+    def _widths_at(self, keep: float, balance: float, caps: dict[str, int]) -> dict[str, int]:
+        """Widths when insides keep the fraction `keep` of their channels and streams `keep ** balance`."""
+        widths = {}
+        for name, cap in caps.items():
+            group = self.groups[name]
+            fraction = keep if name in self.inner else keep**balance
+            widths[name] = min(cap, max(_floor(group), _round_down(int(group.size * fraction))))
+        return widths
 
 
 def _weightless(graph: Graph) -> Graph:
@@ -252,25 +237,12 @@ def _owners(groups: tuple[ChannelGroup, ...]) -> dict[str, str]:
     return owner
 
 
-def _bytes_per_channel(space: Space) -> dict[str, float]:
-    """Flash bytes that one channel of each group accounts for in the full network: its int8 weights on both sides,
-    and 12 bytes of bias and requantization parameters per convolution output."""
-    graph: Graph = space.graph
-    size: dict[str, float] = {}
-    for group in space.groups:
-        total = 0.0
-        for node in graph.nodes:
-            if "weight" not in node.weights or node.op == "batch_norm":
-                continue
-            per_output = float(node.weights["weight"].size + 12 * node.weights["weight"].shape[0])
-            sides = {node.name, *node.inputs} & set(group.values)
-            if node.op == "depthwise_conv2d":
-                sides -= set(node.inputs)
-            for value in sides:
-                classes: npt.NDArray[np.int64] = group.values[value]
-                total += per_output * float((classes >= 0).mean()) / group.size
-        size[group.id] = max(total, 1.0)
-    return size
+def _inner(space: Space) -> frozenset[str]:
+    """Groups that only live inside a separable block: what a depthwise convolution works on. All of them where the
+    network has no separable blocks, so that there is something to scale."""
+    spatial = {v for n in space.graph.nodes if n.op == "depthwise_conv2d" for v in n.inputs}
+    inner = frozenset(g.id for g in space.groups if spatial & set(g.values) and len(g.producers) == 1)
+    return inner or frozenset(g.id for g in space.groups)
 
 
 def _floor(group: ChannelGroup) -> int:
