@@ -47,15 +47,15 @@ def skippable_blocks(graph: Graph) -> tuple[Block, ...]:
     """
     reach = _ancestors(graph)
     found: dict[str, Block] = {}
-    ends = [v for v in _dominating(graph, reach) if _is_stage_end(graph, v) and not _is_depthwise(graph, v)]
-    for entry, exit_ in pairwise(ends):
-        if graph.shapes[entry] == graph.shapes[exit_]:
-            _record(graph, reach, found, entry, exit_)
     for node in graph.nodes:
         if node.op == "add":
             for entry, branch in (node.inputs, node.inputs[::-1]):
                 if graph.shapes[entry] == graph.shapes[node.name] and entry in reach[branch]:
                     _record(graph, reach, found, entry, node.name)
+    ends = [v for v in _dominating(graph, reach) if _is_stage_end(graph, v) and not _is_depthwise(graph, v)]
+    for entry, exit_ in pairwise(ends):
+        if graph.shapes[entry] == graph.shapes[exit_]:
+            _record(graph, reach, found, entry, exit_)
     order = {n.name: k for k, n in enumerate(graph.nodes)}
     return tuple(sorted(found.values(), key=lambda b: order[b.exit]))
 
@@ -176,5 +176,7 @@ def _record(graph: Graph, reach: dict[str, set[str]], found: dict[str, Block], e
     fed = all(v in inside or v == entry for n in nodes for v in n.inputs)
     hidden = inside - {exit_}
     closed = all(r.name in inside for v in hidden for r in graph.consumers[v]) and not hidden & set(graph.outputs)
-    if fed and closed and any(n.op in WEIGHTED for n in nodes):
+    weighted = {n.name for n in nodes if n.op in WEIGHTED}
+    known = any(weighted <= set(b.nodes) for b in found.values())  # the addition before a relu, say
+    if fed and closed and weighted and not known:
         found.setdefault(exit_, Block(exit_, entry, exit_, tuple(n.name for n in nodes)))

@@ -91,7 +91,7 @@ def keep_channels(graph: Graph, kept: Mapping[str, Sequence[int]]) -> Graph:
     """The graph with only the classes `kept[group]` of each named group; groups not named stay whole.
 
     Every node is sliced consistently; kept channels stay in their order. Raises `ModelError` for an unknown
-    or pinned group, an empty choice, or a class that does not exist.
+    or pinned group, a class that does not exist, or a choice that leaves a value without channels.
     """
     links = _links(graph)
     gone: set[int] = set()
