@@ -60,8 +60,8 @@ class _Counter(ctypes.Structure):
 
     _fields_ = (
         *((n, ctypes.c_uint32) for n in ("base", "end", "top", "top_end", "halfwords", "segments", "used")),
-        *((n, ctypes.c_uint32) for n in ("current", "previous_end", "outside")),
-        *((n, ctypes.c_void_p) for n in ("enter", "taken", "segment_of", "address")),
+        *((n, ctypes.c_uint32) for n in ("current", "previous_end", "outside", "stop", "unused")),
+        *((n, ctypes.c_void_p) for n in ("code", "enter", "taken", "segment_of", "address")),
     )
 
 
@@ -79,6 +79,7 @@ class BlockCounter:
         halfwords = len(self._code) // 2 + 1
         segments = max(1, min(MAX_SEGMENTS, function.bytes // 2, MAX_TABLE_BYTES // (16 * halfwords)))
         room = {
+            "code": len(self._code),
             "enter": 8 * segments * halfwords,
             "taken": 8 * segments * halfwords,
             "segment_of": 4 * (function.bytes // 2 + 2),
@@ -98,8 +99,9 @@ class BlockCounter:
         self._segment_of = memory[at["segment_of"] :][: room["segment_of"]].view(np.int32)
         self._address = memory[at["address"] :][: room["address"]].view(np.uint32)
         self._segment_of[:] = -1
+        memory[at["code"] :][: room["code"]] = np.frombuffer(self._code, np.uint8)
         origin = memory.ctypes.data if shared is None else 0
-        self._state = _Counter.from_buffer(memory)
+        self._state = _Counter.from_buffer(memory.data)
         self._state.base, self._state.end = self._base, self._base + len(self._code)
         self._state.top, self._state.top_end = function.address, function.address + function.bytes
         self._state.halfwords, self._state.segments = halfwords, segments
@@ -110,6 +112,10 @@ class BlockCounter:
     @property
     def hook(self) -> ctypes.c_void_p:
         return ctypes.cast(_library().count_block, ctypes.c_void_p)
+
+    def stop_at(self, address: int) -> None:
+        """A block that begins at this address is not counted."""
+        self._state.stop = address
 
     def reset(self) -> None:
         used = self._state.used

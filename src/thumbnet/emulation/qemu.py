@@ -69,6 +69,7 @@ class QemuEngine:
         process = _start(firmware, folder)
         self._finalizer = weakref.finalize(self, _stop, process, folder)
         self._gdb = _Remote(_connect(folder / "gdb", process))
+        self._gdb.ask("qXfer:features:read:target.xml:0,1000")  # only then does QEMU take single registers
 
     @property
     def name(self) -> str:
@@ -100,6 +101,7 @@ class QemuEngine:
 
     def go(self, start: int, until: int) -> None:
         self.set("pc", start)
+        self._counter.stop_at(until)
         stops = (until, self._fault)
         for stop in stops:
             self._gdb.expect_ok(f"Z0,{stop:x},2")
@@ -174,7 +176,7 @@ def _start(firmware: Firmware, folder: Path) -> subprocess.Popen[bytes]:
     plugin = native_library("qemu_count_blocks.c", f"-DPLUGIN_VERSION={interface}", "-Wl,-undefined,dynamic_lookup")
     command = [PROGRAM, "-M", str(firmware.target.core.qemu_machine), "-S", "-nodefaults", "-display", "none"]
     command += ["-chardev", f"socket,path={folder / 'gdb'},server=on,wait=off,id=gdb", "-gdb", "chardev:gdb"]
-    command += ["-plugin", f"{plugin},file={folder / 'counts'}", "-kernel", str(firmware.elf)]
+    command += ["-plugin", f"{plugin},counts={folder / 'counts'}", "-kernel", str(firmware.elf)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

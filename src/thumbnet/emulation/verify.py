@@ -6,18 +6,16 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.emulation import unicorn
-from thumbnet.emulation.counts import Counts
 from thumbnet.emulation.cycles import call_costs
 from thumbnet.emulation.layers import layer_costs
-from thumbnet.emulation.run import Run
-from thumbnet.emulation.toolchain import Firmware, build
-from thumbnet.errors import ThumbnetError, ToolchainError, VerificationError
+from thumbnet.emulation.machines import machine_for
+from thumbnet.emulation.toolchain import build
+from thumbnet.errors import ThumbnetError, VerificationError
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.results import LayerCost
@@ -27,20 +25,6 @@ Int8s = npt.NDArray[np.int8]
 
 KEPT_MISMATCHES = 8
 RANDOM_VECTORS = 4
-
-
-class Machine(Protocol):
-    """A booted board that runs inferences."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def arena_bytes(self) -> int: ...
-
-    def run(self, data: bytes) -> Run: ...
-
-    def counts(self) -> Counts: ...
 
 
 @dataclass(frozen=True)
@@ -121,7 +105,7 @@ def verify_firmware(
     vectors = np.concatenate([inputs, extremes])
     expected = _flat(simulate.run(ig, vectors)[ig.outputs[0]])
     firmware = build(firmware_dir, target)
-    machine = machine_for(firmware, firmware_dir, vectors[0].size, expected.shape[1])
+    machine, emulated = machine_for(firmware_dir, firmware, vectors[0].size, expected.shape[1])
     runs = []
     for i, vector in enumerate(vectors):
         runs.append(machine.run(vector.tobytes()))
@@ -129,7 +113,8 @@ def verify_firmware(
             progress()
     worst = max(range(len(runs)), key=lambda i: runs[i].instructions)
     machine.run(vectors[worst].tobytes())
-    calls = call_costs(machine.counts(), firmware_image(machine, firmware), target.core)
+    machine.check_flash()
+    calls = call_costs(machine.counts(), emulated.image, target.core)
     cycles = sum(c.cycles for c in calls)
     got = _flat(np.stack([np.frombuffer(r.output, np.int8) for r in runs]))
     tflm_equal, tflm_note = _against_tflm(ig, vectors, expected)

@@ -15,6 +15,9 @@ typedef struct {
     uint32_t current;           /* segment */
     uint32_t previous_end;      /* of the last block; 0 = none yet */
     uint32_t outside;           /* blocks that were not in the code */
+    uint32_t stop;              /* a breakpoint: the block that begins here is entered but not run */
+    uint32_t unused;
+    const uint16_t *code;
     int64_t *enter, *taken;     /* [segments][halfwords] */
     int32_t *segment_of;        /* by halfword of the top function; -1 = none yet */
     uint32_t *address;          /* of the block that opened each segment */
@@ -25,6 +28,9 @@ void count_block(void *engine, uint64_t where, uint32_t size, void *user)
     counter *c = user;
     const uint32_t address = (uint32_t)where;
     (void)engine;
+    if (address == c->stop) {
+        return;
+    }
     if (address < c->base || address + size > c->end) {
         c->outside++;
         return;

@@ -22,7 +22,6 @@ void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*call
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_VERSION;
 
@@ -31,6 +30,15 @@ typedef struct {
 } block;
 
 static counter *shared;
+
+/* Not qemu_plugin_insn_size: near the end of a page it counts the halfword that QEMU only peeked at. */
+static uint32_t bytes_at(uint32_t address)
+{
+    if (address < shared->base || address >= shared->end) {
+        return 2;
+    }
+    return (shared->code[(address - shared->base) >> 1] >> 11) >= 0x1d ? 4 : 2;
+}
 
 static void executed(unsigned cpu, void *user)
 {
@@ -46,9 +54,10 @@ static void translated(uint64_t id, struct qemu_plugin_tb *tb)
     if (!b) {
         abort();
     }
-    const struct qemu_plugin_insn *last = qemu_plugin_tb_get_insn(tb, qemu_plugin_tb_n_insns(tb) - 1);
+    const uint32_t last =
+        (uint32_t)qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, qemu_plugin_tb_n_insns(tb) - 1));
     b->address = (uint32_t)qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, 0));
-    b->size = (uint32_t)qemu_plugin_insn_vaddr(last) + (uint32_t)qemu_plugin_insn_size(last) - b->address;
+    b->size = last + bytes_at(last) - b->address;
     qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, 0, b);
 }
 
@@ -66,6 +75,7 @@ static int map(const char *path)
         return -1;
     }
     shared = (counter *)(void *)base;
+    shared->code = (const uint16_t *)(const void *)(base + (uintptr_t)shared->code);
     shared->enter = (int64_t *)(void *)(base + (uintptr_t)shared->enter);
     shared->taken = (int64_t *)(void *)(base + (uintptr_t)shared->taken);
     shared->segment_of = (int32_t *)(void *)(base + (uintptr_t)shared->segment_of);
@@ -76,7 +86,7 @@ static int map(const char *path)
 __attribute__((visibility("default"))) int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
     (void)info;
-    if (argc != 1 || strncmp(argv[0], "file=", 5) != 0 || map(argv[0] + 5) != 0) {
+    if (argc != 1 || strncmp(argv[0], "counts=", 7) != 0 || map(argv[0] + 7) != 0) {
         return -1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
