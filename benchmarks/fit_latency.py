@@ -50,6 +50,11 @@ def conv_probes() -> Iterator[Probe]:
         yield (h, h + 1, c), lambda b, x, o=o, k=k, s=s: b.conv2d(x, o, (k, k), (s, s))
 
 
+def clamped_probes(kernel: tuple[int, int]) -> Iterator[Probe]:
+    for h, c, o in ((5, 12, 16), (7, 8, 10), (6, 4, 21)):
+        yield (h, h, c), lambda b, x, o=o: b.conv2d(x, o, kernel, clamp=(-9, 100))
+
+
 def depthwise_probes(kernels: tuple[int, ...]) -> Iterator[Probe]:
     for k in kernels:
         for h, w, c, s in (
@@ -57,6 +62,8 @@ def depthwise_probes(kernels: tuple[int, ...]) -> Iterator[Probe]:
             (40, 40, 2, 1), (12, 12, 8, 2), (19, 21, 4, 2), (40, 40, 2, 2), (7, 7, 20, 2), (10, 10, 12, 1), (24, 8, 8, 1),
         ):  # fmt: skip
             yield (h, w, c), lambda b, x, k=k, s=s: b.depthwise_conv2d(x, (k, k), (s, s))
+            if h == 9:
+                yield (h, w, c), lambda b, x, k=k, s=s: b.depthwise_conv2d(x, (k, k), (s, s), clamp=(-128, 9))
 
 
 def probes_of(function: str) -> list[Probe]:
@@ -70,7 +77,9 @@ def probes_of(function: str) -> list[Probe]:
             ]
             return [*conv_probes(), *grouped]
         case "tn_conv2d_dsp":
-            return list(conv_probes())
+            return [*clamped_probes((3, 2)), *(p for p in conv_probes())]
+        case "tn_conv2d_1x1_dsp":
+            return [*conv_probes(), *clamped_probes((1, 1))]
         case "tn_depthwise_conv2d":
             return list(depthwise_probes((2, 3, 5, 7)))
         case "tn_depthwise_conv2d_k3_dsp":
@@ -79,7 +88,7 @@ def probes_of(function: str) -> list[Probe]:
             return list(depthwise_probes((5,)))
         case "tn_dense" | "tn_dense_dsp":
             pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8))
-            return [((k,), lambda b, x, n=n: b.dense(x, n)) for k, n in pairs]
+            return [((k,), lambda b, x, n=n, c=c: b.dense(x, n, (-128, c))) for k, n in pairs for c in (127, 20)]
         case "tn_add":
             return [((n,), lambda b, x: b.add(x, x)) for n in sizes]
         case "tn_mul":

@@ -175,7 +175,7 @@ def refine(
 
 
 def select(job: Job, finished: list[Finished], baseline: Baseline) -> Finished:
-    """The best integer network on validation. Whether it keeps `max_drop` is judged by the caller's report."""
+    """The best integer network on validation; the test split then judges whether it keeps `max_drop`."""
     return min(finished, key=lambda f: (-f.val_accuracy, f.costs.flash_bytes, f.recipe_id))
 
 

@@ -7,13 +7,16 @@ emulator's exact instruction counts. The constant 1 (the call) is always the fir
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from thumbnet.cost.kernels import Kernel, Window, window_of
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 Features = tuple[float, ...]
+Booleans = npt.NDArray[np.bool_]
 FeatureFunction = Callable[[IntegerNode, IntegerGraph, Kernel], Features]
 
 
@@ -76,6 +79,110 @@ def depthwise_conv2d(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Fea
     )
 
 
+def _rest(kernel: Kernel, size: int) -> float:
+    """Words that a second pass clamps."""
+    return -(-size // 4) if kernel.clamped else 0
+
+
+def _dot2(columns: int, values: int, channels: int) -> Features:
+    """Loops of tn_columns_dsp: `columns` pairs of `values` values, times `channels`."""
+    fours, groups = -(-values // 4), -(-channels // 4)
+    runs = columns * groups
+    return (columns, runs, runs * fours, runs * (fours % 2), columns * fours, columns * (channels % 4 > 0), columns * (channels % 4))
+
+
+def conv2d_1x1_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    w = window_of(node, ig)
+    pairs = -(-w.out_h * w.out_w // 2)
+    return (1, *_dot2(pairs, w.in_c, w.out_c), _rest(kernel, w.out_h * w.out_w * w.out_c))
+
+
+def conv2d_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    w = window_of(node, ig)
+    pixels = w.out_h * w.out_w
+    pairs = -(-pixels // 2)
+    return (
+        1,
+        *_dot2(pairs, w.taps * w.in_c, w.out_c),
+        *(_gathered_bytes(w) if w.in_c % 4 else _gathered(w)),
+        _rest(kernel, pixels * w.out_c),
+    )
+
+
+def _windows(w: Window) -> tuple[Booleans, Booleans]:
+    """Per output pixel: whether its windows lies inside between left and right, [pixels]; and each row, [pixels, kernel_h]."""
+    left = np.arange(w.out_w) * w.stride[1] - w.padding[1]
+    whole = (left >= 0) & (left + w.kernel[1] <= w.in_w) & (w.dilation[1] == 1)
+    top = np.arange(w.out_h) * w.stride[0] - w.padding[0]
+    rows = top[:, None] + np.arange(w.kernel[0]) * w.dilation[0]
+    inside = (rows >= 0) & (rows < w.in_h)
+    return np.tile(whole, w.out_h), np.repeat(inside, w.out_w, 0)
+
+
+@lru_cache(maxsize=1024)
+def _gathered(w: Window) -> Features:
+    """Calls of tn_widen2_dsp for whole rows and for single taps, by pairs of pixels; then what bytes would need."""
+    whole, inside = _windows(w)
+    if len(whole) % 2:
+        whole, inside = np.append(whole, whole[-1]), np.concatenate([inside, inside[-1:]])
+    together = (whole[::2] & whole[1::2])[:, None] & inside[::2] & inside[1::2]
+    rows = int(together.sum())
+    return (rows, (together.size - rows) * w.kernel[1], 0, 0, 0, 0, 0)
+
+
+@lru_cache(maxsize=1024)
+def _gathered_bytes(w: Window) -> Features:
+    """Copies of whole rows and of single taps, and the words and bytes they copy, by pixels."""
+    whole, inside = _windows(w)
+    alone = w.out_h * w.out_w % 2
+    rows = int((whole[:, None] & inside).sum()) + alone * int((whole[-1] & inside[-1]).sum())
+    taps = (inside.size + alone * w.kernel[0] - rows) * w.kernel[1]
+    run = w.kernel[1] * w.in_c
+    words = rows * (run // 4) + taps * (w.in_c // 4)
+    single = rows * (run % 4) + taps * (w.in_c % 4)
+    return (0, 0, w.out_h * w.out_w + alone, rows, taps, words, single)
+
+
+def depthwise_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    w = window_of(node, ig)
+    fours = -(-w.out_w // 4)
+    pitch = ((4 * fours - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
+    strips = -(-w.out_h // kernel.strip)
+    held = (kernel.strip - 1) * w.stride[0] + w.kernel[0]
+    rows = (w.out_h - 1) * w.stride[0] + w.kernel[0]
+    real = max(0, min(w.in_h + w.padding[0], rows) - w.padding[0])
+    columns = min(w.in_w, pitch - w.padding[1])
+    lead = w.padding[1] & 1
+    moved = max(0, w.kernel[0] - w.stride[0]) * pitch * (strips - 1)
+    first = w.stride[1] == 1
+    full, partial = w.out_w // 4 * w.out_h, w.out_w % 4
+    return (
+        1,
+        held * pitch,
+        w.out_c,
+        w.out_c * strips,
+        w.out_c * moved,
+        w.out_c * (strips - 1),
+        w.out_c * (rows - real),
+        w.out_c * (rows - real) * pitch,
+        w.out_c * real,
+        w.out_c * real * ((columns - lead) // 4),
+        w.out_c * real * ((columns - lead) % 4),
+        w.out_c * w.out_h,
+        w.out_c * full if first else 0,
+        0 if first else w.out_c * full,
+        w.out_c * w.out_h if first and partial else 0,
+        w.out_c * w.out_h if not first and partial else 0,
+        w.out_c * w.out_h * partial,
+        _rest(kernel, w.out_h * w.out_w * w.out_c),
+    )
+
+
+def dense_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    out_c, in_c = node.arrays["weight"].shape
+    return (1, *_dot2(1, in_c, out_c), in_c if in_c % 4 else 0, _rest(kernel, out_c))
+
+
 def dense(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     out_c, in_c = node.arrays["weight"].shape
     return (1, out_c, out_c * in_c)
@@ -124,6 +231,11 @@ FEATURES: Mapping[str, FeatureFunction] = {
     "tn_conv2d": conv2d,
     "tn_depthwise_conv2d": depthwise_conv2d,
     "tn_dense": dense,
+    "tn_conv2d_dsp": conv2d_dsp,
+    "tn_conv2d_1x1_dsp": conv2d_1x1_dsp,
+    "tn_depthwise_conv2d_k3_dsp": depthwise_dsp,
+    "tn_depthwise_conv2d_k5_dsp": depthwise_dsp,
+    "tn_dense_dsp": dense_dsp,
     "tn_add": _elements,
     "tn_mul": _elements,
     "tn_max_pool2d": pool,

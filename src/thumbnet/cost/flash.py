@@ -13,6 +13,11 @@ STRUCT_BYTES = {
     "tn_conv2d": 44,
     "tn_depthwise_conv2d": 44,
     "tn_dense": 20,
+    "tn_conv2d_dsp": 26,
+    "tn_conv2d_1x1_dsp": 26,
+    "tn_depthwise_conv2d_k3_dsp": 44,
+    "tn_depthwise_conv2d_k5_dsp": 44,
+    "tn_dense_dsp": 9,
     "tn_add": 28,
     "tn_mul": 16,
     "tn_max_pool2d": 18,
@@ -29,6 +34,10 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     """(weights, parameters and tables) that the node puts into flash, each array rounded up to its alignment."""
     weight = int(node.arrays["weight"].size) if "weight" in node.arrays else 0
     struct = _aligned(STRUCT_BYTES.get(kernel.function, 0))
+    if kernel.function in ("tn_conv2d_dsp", "tn_conv2d_1x1_dsp", "tn_dense_dsp"):
+        channels = len(node.arrays["bias"])
+        groups, fours = -(-channels // 4), -(-(weight // channels) // 4)
+        return weight, struct + groups * (36 + 16 * fours) - weight
     if node.op in ("conv2d", "depthwise_conv2d"):
         channels = len(node.arrays["bias"])
         return weight, struct + 8 * channels + _aligned(channels) + (_aligned(weight) - weight)

@@ -33,10 +33,11 @@ class Kernel:
     """The kernel of one node. `function` is "" where nothing is computed (reshape)."""
 
     function: str
-    source: str  # file under exporters/c/kernels
+    sources: tuple[str, ...]  # files under exporters/c/kernels
     scratch_bytes: int
     overlaps: tuple[Overlap | None, ...]  # per input; None: input and output must be disjoint
     strip: int = 0  # output rows per strip, depthwise only
+    clamped: bool = False  # the output is clamped by a second pass
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class Window:
     stride: tuple[int, int]
     dilation: tuple[int, int]
     padding: tuple[int, int]  # top, left
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def inside(self) -> bool:
+        """No output pixel's first tap lies beyond the image."""
+        return (self.out_h - 1) * self.stride[0] < self.in_h and (self.out_w - 1) * self.stride[1] < self.in_w
 
     @property
     def pitch(self) -> int:
@@ -90,47 +100,95 @@ def window_of(node: IntegerNode, ig: IntegerGraph) -> Window:
 
 
 def choose(node: IntegerNode, ig: IntegerGraph, isa: Isa) -> Kernel:
-    """The kernel that computes `node` on `isa`. Raises `UnsupportedOpError` for an operation without one."""
+    """The kernel that computes `node` on `isa`. Raises `UnsupportedOpError` for an operation without one.
+
+    Cores with Helium ("mve") have the DSP extension too and use its kernels.
+    """
+    if isa != "generic" and node.op in ("conv2d", "depthwise_conv2d", "dense"):
+        kernel = _dsp(node, ig)
+        if kernel is not None:
+            return kernel
     if node.op == "conv2d":
         w = window_of(node, ig)
-        return Kernel(
-            "tn_conv2d", "generic/conv2d.c", w.kernel[0] * w.kernel[1] * w.in_c, (Overlap(raster_distance(w)),)
-        )
+        return Kernel("tn_conv2d", ("generic/conv2d.c",), w.taps * w.in_c, (Overlap(raster_distance(w)),))
     if node.op == "depthwise_conv2d":
         w = window_of(node, ig)
-        rows, strip = strip_rows(w, 1)
-        overlap = Overlap(0, exact=True) if strip_in_place(w, strip) else None
-        return Kernel("tn_depthwise_conv2d", "generic/depthwise_conv2d.c", rows * w.pitch, (overlap,), strip)
+        rows, strip = strip_rows(w, w.pitch)
+        source = ("generic/depthwise_conv2d.c",)
+        return Kernel("tn_depthwise_conv2d", source, rows * w.pitch, (strip_overlap(w, strip),), strip)
     if node.op in ("max_pool2d", "avg_pool2d"):
         w = window_of(node, ig)
         overlap = Overlap(0, exact=True) if raster_distance(w) <= 0 else None
-        return Kernel(f"tn_{node.op}", f"generic/{node.op}.c", 0, (overlap,))
+        return Kernel(f"tn_{node.op}", (f"generic/{node.op}.c",), 0, (overlap,))
     return _simple(node, ig)
 
 
-def _simple(node: IntegerNode, ig: IntegerGraph) -> Kernel:
-    """Operations without a window, the same on every instruction set."""
-    over = Overlap(0)
-    repeats = len(node.inputs) == 2 and ig.tensors[node.inputs[1]].bytes < ig.tensors[node.name].bytes
-    second = None if repeats else over
-    match node.op:
-        case "dense":
-            return Kernel("tn_dense", "generic/dense.c", 0, (None,))
-        case "add" | "sub":
-            return Kernel("tn_add", "generic/add.c", 0, (over, second))
-        case "mul":
-            return Kernel("tn_mul", "generic/mul.c", 0, (over, second))
-        case "global_avg_pool":
-            return Kernel("tn_global_avg_pool", "generic/global_avg_pool.c", 0, (Overlap(0, exact=True),))
-        case "lut" | "requantize" | "softmax":
-            return Kernel(f"tn_{node.op}", f"generic/{node.op}.c", 0, (over,))
-        case "concat" | "slice":
-            return Kernel("tn_copy_blocks", "generic/copy_blocks.c", 0, (None,) * len(node.inputs))
-        case "pad" | "resize_nearest":
-            return Kernel(f"tn_{node.op}", f"generic/{node.op}.c", 0, (None,))
-        case "reshape":
-            return Kernel("", "", 0, (Overlap(0, exact=True),))
-    raise UnsupportedOpError(node.op, node.name, "There is no C kernel for it yet.")
+def _dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    """The kernel for cores with the DSP extension; None where the node does not meet its conditions."""
+    if not _right_shifts(node):
+        return None
+    clamped = node.clamp != (-128, 127)
+    clamp = ("dsp/clamp.S",) if clamped else ()
+    if node.op == "dense":
+        if not _lanes_fit(node, ig):
+            return None
+        count = node.arrays["weight"].shape[1]
+        scratch = 4 * _fours(count) + (_fours(count) if count % 4 else 0)
+        return Kernel("tn_dense_dsp", (*_DOT2, "dsp/dense.c", *clamp), scratch, (None,), clamped=clamped)
+    w = window_of(node, ig)
+    if node.op == "depthwise_conv2d":
+        return _depthwise_dsp(node, w, clamped, clamp)
+    if int(node.attrs["groups"]) != 1 or not _lanes_fit(node, ig):
+        return None
+    overlap = (Overlap(raster_distance(w)),)
+    if w.taps == 1 and w.padding == (0, 0) and w.in_c % 4 == 0 and w.inside:
+        return Kernel("tn_conv2d_1x1_dsp", (*_DOT2, "dsp/conv2d_1x1.c", *clamp), 4 * w.in_c, overlap, clamped=clamped)
+    count = _fours(w.taps * w.in_c)
+    scratch = 4 * count + _fours(w.in_c) + (2 * count if w.in_c % 4 else 0)
+    return Kernel("tn_conv2d_dsp", (*_DOT2, "dsp/conv2d.c", *clamp), scratch, overlap, clamped=clamped)
+
+
+def _depthwise_dsp(node: IntegerNode, w: Window, clamped: bool, clamp: tuple[str, ...]) -> Kernel | None:
+    if w.kernel not in ((3, 3), (5, 5)) or w.stride[1] > 2 or w.dilation != (1, 1) or w.in_c != w.out_c:
+        return None
+    weight = node.arrays["weight"].reshape(-1, w.out_c)
+    sums = np.abs(weight.astype(np.int64)).sum(0) * 255 + np.abs(node.arrays["bias"].astype(np.int64))
+    if sums.max(initial=0) >= _MAX_DOUBLED:
+        return None
+    # rows are read in groups of four outputs
+    pitch = ((_fours(w.out_w) - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
+    rows, strip = strip_rows(w, 2 * pitch)
+    function = f"tn_depthwise_conv2d_k{w.kernel[0]}_dsp"
+    sources = (f"dsp/depthwise_conv2d_k{w.kernel[0]}.c", *_ROWS, *clamp)
+    return Kernel(function, sources, rows * pitch * 2, (strip_overlap(w, strip),), strip, clamped)
+
+
+_DOT2 = ("dsp/tn_kernels_dsp.h", "dsp/dot2.S")
+_ROWS = ("dsp/tn_kernels_dsp.h", "dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise_rows.S")
+_MAX_DOUBLED = 1 << 30  # accumulators are doubled before the high product
+_MAX_LANE = 1 << 23  # of the channel in the upper half of a dual lane
+
+
+def _fours(n: int) -> int:
+    return -(-n // 4) * 4
+
+
+def _right_shifts(node: IntegerNode) -> bool:
+    """The fast requantization needs a right shift of at least 1; a multiplier of 0 gives the zero point at any."""
+    shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
+    return bool(np.all((multiplier == 0) | ((shift <= -1) & (shift >= -31))))
+
+
+def _lanes_fit(node: IntegerNode, ig: IntegerGraph) -> bool:
+    """Whether two channels can share 16-bit lanes without loss (see dot2.S). Even channels lie in the lower half."""
+    weight = node.arrays["weight"].reshape(len(node.arrays["bias"]), -1)
+    bias = np.abs(node.arrays["bias"].astype(np.int64))
+    zero_point = abs(ig.tensors[node.inputs[0]].zero_point)
+    if bias.max(initial=0) + weight.shape[1] * 128 * (128 + zero_point) < _MAX_LANE:
+        return int(weight[1::2].min(initial=0)) > -128
+    sums = np.abs(weight.astype(np.int32)).sum(1).astype(np.int64) * (128 + zero_point) + bias
+    odd = sums[1::2].max(initial=0) < _MAX_LANE and weight[1::2].min(initial=0) > -128
+    return bool(odd and sums.max(initial=0) < _MAX_DOUBLED)
 
 
 def scratch_bytes(node: IntegerNode, ig: IntegerGraph, isa: Isa) -> int:
@@ -155,24 +213,24 @@ def raster_distance(w: Window) -> int:
 
 
 @lru_cache(maxsize=4096)
-def strip_rows(w: Window, element_bytes: int) -> tuple[int, int]:
+def strip_rows(w: Window, row_bytes: int) -> tuple[int, int]:
     """Padded input rows to hold, and output rows to compute from them, for one channel of a depthwise convolution."""
-    fit = STRIP_BYTES // (w.pitch * element_bytes)
+    fit = STRIP_BYTES // row_bytes
     strip = max(1, min(w.out_h, (fit - w.span) // w.stride[0] + 1))
     return (strip - 1) * w.stride[0] + w.span, strip
 
 
 @lru_cache(maxsize=4096)
-def strip_in_place(w: Window, strip: int) -> bool:
-    """Whether a strip-wise depthwise convolution may write each channel over itself.
+def strip_overlap(w: Window, strip: int) -> Overlap | None:
+    """A strip-wise depthwise convolution may write each channel over itself, unless it would outrun itself.
 
     A strip's output must not reach input rows of the channel that are not read yet.
     """
-    if w.in_c != w.out_c:
-        return False
+    if w.in_c != w.out_c or w.out_h * w.out_w > w.in_h * w.in_w:
+        return None
     for first in range(0, w.out_h, strip):
         stop = min(first + strip, w.out_h)
         read = min(w.in_h, (stop - 1) * w.stride[0] + w.span - w.padding[0])
         if stop * w.out_w > read * w.in_w and read < w.in_h:
-            return False
-    return w.out_h * w.out_w <= w.in_h * w.in_w
+            return None
+    return Overlap(0, exact=True)

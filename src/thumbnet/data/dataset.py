@@ -16,14 +16,17 @@ from thumbnet.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-Decoded = npt.NDArray[Any] | Sequence[Pixels]  # one array, or a list where image sizes differ
+Decoded = npt.NDArray[Any] | Sequence[npt.NDArray[Any]]  # one array, or a list where image sizes may differ
 
+SPLITS = ("train", "val", "test")
 MAX_CACHED_SIZES = 3
+MAX_CLASSES = 10_000
+MAX_CHANNELS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images (or other arrays) with their labels, resized on request."""
+    """Images (or other arrays) with their labels, resized on request. The arrays are shared: do not write into them."""
 
     name: str
     source: Decoded
@@ -34,7 +37,12 @@ class Split:
         return len(self.labels)
 
     def images(self, size: tuple[int, int]) -> npt.NDArray[Any]:
-        """[N, height, width, C] at this (height, width); uint8 images by PIL's antialiased bilinear filter."""
+        """[N, height, width, C] at this (height, width), the aspect ratio not kept; the last three sizes are cached.
+
+        uint8 images by Pillow's antialiased bilinear filter. Float arrays exist at their own size only: raises
+        `DataError` for any other.
+        """
+        size = (int(size[0]), int(size[1]))
         if size not in self._resized:
             while len(self._resized) >= MAX_CACHED_SIZES:
                 self._resized.pop(next(iter(self._resized)))
@@ -44,38 +52,56 @@ class Split:
     def _resize(self, size: tuple[int, int]) -> npt.NDArray[Any]:
         if isinstance(self.source, np.ndarray) and self.source.shape[1:3] == size:
             return self.source
-        if len(self.source) and self.source[0].dtype != np.uint8:
+        first = self.source[0]
+        if first.dtype != np.uint8 and first.shape[:2] != size:
             raise DataError(
-                f"Arrays of shape {self.source[0].shape} cannot be resized to {size}.",
-                "Only uint8 images can.",
+                f"Inputs of {first.shape[0]} × {first.shape[1]} values cannot be resized to {size[0]} × {size[1]}.",
+                "Only uint8 images can: use a model for inputs of the data's size.",
             )
-        return np.stack([_resize_image(image, size) for image in self.source])
+        out = np.empty((len(self.source), *size, first.shape[2]), first.dtype)
+        for k, image in enumerate(self.source):
+            out[k] = image if image.shape[:2] == size else _resize_image(image, size)
+        return out
 
 
 def _resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
-    grey = image.shape[-1] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-    return resized[..., None] if grey else resized
+    """Pillow takes grey or RGB; other channel counts go one by one, which is the same filter."""
+    to = (size[1], size[0])
+    if image.shape[2] == 3:
+        return np.asarray(Image.fromarray(image).resize(to, Image.Resampling.BILINEAR))
+    planes = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
+    return np.stack([np.asarray(p.resize(to, Image.Resampling.BILINEAR)) for p in planes], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification data set. `licence` is shown when the data is used."""
+    """A classification data set.
+
+    `kind` is "image" (uint8, any size) or "array" (float32, one size). `licence` and `notes` are shown when the data is
+    used: `notes` tell what was decided on loading, or looks wrong.
+    """
 
     name: str
     classes: tuple[str, ...]
     channels: int
-    native_size: tuple[int, int]  # of the first image
+    native_size: tuple[int, int]  # (height, width); the medians where images differ
     kind: Literal["image", "array"]
     train: Split
     val: Split
     test: Split
     licence: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
         return (self.train, self.val, self.test)
+
+    @cached_property
+    def value_range(self) -> tuple[float, float] | None:
+        """(lowest, highest) value of the training inputs; None for images, whose pixels span 0..255 by definition."""
+        if self.kind == "image":
+            return None
+        return min(float(x.min()) for x in self.train.source), max(float(x.max()) for x in self.train.source)
 
     @cached_property
     def digest(self) -> str:
@@ -85,9 +111,14 @@ class Dataset:
             h.update(split.name.encode())
             h.update(split.labels.tobytes())
             for image in split.source:
-                h.update(repr(image.shape).encode())
+                h.update(repr((image.shape, str(image.dtype))).encode())
                 h.update(np.ascontiguousarray(image).data)
         return h.hexdigest()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{s.name} {len(s)}" for s in self.splits)
+        height, width = self.native_size
+        return f"<Dataset {self.name}: {len(self.classes)} classes, {sizes}, {height} × {width} × {self.channels}>"
 
 
 def dataset_from_arrays(
@@ -96,6 +127,7 @@ def dataset_from_arrays(
     classes: Sequence[str],
     name: str = "arrays",
     licence: str | None = None,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """A data set from decoded splits `{"train": (images, labels), "val": ..., "test": ...}`.
 
@@ -103,48 +135,70 @@ def dataset_from_arrays(
     Raises `DataError` where counts differ, a split is empty or lacks a class, labels are out of range, or values are
     not finite.
     """
+    _check_classes(name, classes)
+    for part in SPLITS:
+        if part not in parts:
+            raise DataError(f"'{name}' has no {part} split.", "Give train, val and test.")
+        _check_labels(name, part, *parts[part], classes)
+    first = parts["train"][0][0]
+    for part in SPLITS:
+        _check_inputs(name, part, parts[part][0], first)
+    train, val, test = (Split(s, parts[s][0], np.asarray(parts[s][1], np.int64)) for s in SPLITS)
+    kind: Literal["image", "array"] = "image" if first.dtype == np.uint8 else "array"
+    height, width = (int(v) for v in np.median([x.shape[:2] for x in train.source], axis=0))
+    return Dataset(name, tuple(classes), first.shape[2], (height, width), kind, train, val, test, licence, tuple(notes))
+
+
+def _check_classes(name: str, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise DataError(
             f"'{name}' has {len(classes)} class ({', '.join(classes)}).",
             "Classification needs at least two classes.",
         )
-    splits: dict[str, Split] = {}
-    for part in ("train", "val", "test"):
-        if part not in parts:
-            raise DataError(f"'{name}' has no {part} split.", "Give train, val and test.")
-        source, labels = parts[part]
-        _check(name, part, source, labels, classes)
-        splits[part] = Split(part, source, np.asarray(labels, np.int64))
-    first = splits["train"].source[0]
-    kind: Literal["image", "array"] = "image" if first.dtype == np.uint8 else "array"
-    height, width, channels = first.shape
-    return Dataset(
-        name,
-        tuple(classes),
-        channels,
-        (height, width),
-        kind,
-        splits["train"],
-        splits["val"],
-        splits["test"],
-        licence,
-    )
+    if len(classes) > MAX_CLASSES:
+        raise DataError(
+            f"'{name}' has {len(classes)} classes.", "At most 10,000 are supported; are the labels class numbers?"
+        )
+    if len(set(classes)) < len(classes):
+        raise DataError(f"'{name}' has two classes of one name.", "Give every class its own name.")
 
 
-def _check(name: str, part: str, source: Decoded, labels: npt.NDArray[Any], classes: Sequence[str]) -> None:
+def _check_labels(name: str, part: str, source: Decoded, labels: npt.NDArray[Any], classes: Sequence[str]) -> None:
     where = f"The {part} split of '{name}'"
     if len(source) != len(labels):
         raise DataError(f"{where} has {len(source)} inputs but {len(labels)} labels.", "Give one label per input.")
     if len(source) == 0:
         raise DataError(f"{where} is empty.", "Every split needs examples of every class.")
-    present = set(np.unique(labels).tolist())
-    if not present <= set(range(len(classes))):
-        raise DataError(f"{where} has labels {sorted(present)}; they must lie in 0..{len(classes) - 1}.")
-    missing = [c for k, c in enumerate(classes) if k not in present]
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise DataError(
+            f"{where} has labels from {low} to {high} for {len(classes)} classes.",
+            f"Number the classes 0 to {len(classes) - 1}.",
+        )
+    missing = sorted(set(range(len(classes))) - set(np.unique(labels).tolist()))
     if missing:
-        raise DataError(f"{where} has no example of class '{missing[0]}'.", "Every split needs every class.")
-    first = source[0]
-    if first.ndim != 3 or any(image.shape[2] != first.shape[2] for image in source):
-        raise DataError(f"{where} must hold inputs of shape (height, width, channels), all with the same channels.")
-    if first.dtype != np.uint8 and not all(np.isfinite(image).all() for image in source):
-        raise DataError(f"{where} holds values that are not finite.", "Remove NaN and infinity from the inputs.")
+        raise DataError(
+            f"{where} has no example of class '{classes[missing[0]]}'.",
+            "Every split needs every class; labels count from 0 without gaps.",
+        )
+
+
+def _check_inputs(name: str, part: str, source: Decoded, first: npt.NDArray[Any]) -> None:
+    where = f"The {part} split of '{name}'"
+    if first.ndim != 3 or 0 in first.shape or first.shape[2] > MAX_CHANNELS:
+        raise DataError(
+            f"{where} holds inputs of shape {first.shape}.",
+            f"They must be (height, width, channels) with at most {MAX_CHANNELS} channels.",
+        )
+    for k, x in enumerate(source):
+        fits = x.ndim == 3 and x.dtype == first.dtype and x.shape[2] == first.shape[2] and 0 not in x.shape
+        if not fits or (x.dtype != np.uint8 and x.shape != first.shape):
+            raise DataError(
+                f"{where} holds an input (number {k}) of shape {x.shape} and type {x.dtype}, "
+                f"where the first of train is {first.shape} and {first.dtype}.",
+                "Only the height and width of uint8 images may differ.",
+            )
+        if x.dtype != np.uint8 and not np.isfinite(x).all():
+            raise DataError(
+                f"{where} holds an input (number {k}) with values that are not finite.", "Remove NaN and infinity."
+            )

@@ -2,127 +2,181 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from thumbnet.data.dataset import Dataset, Decoded, dataset_from_arrays
+from thumbnet.data.dataset import SPLITS, Dataset, Decoded, Labels, dataset_from_arrays
+from thumbnet.data.deal import deal
+from thumbnet.data.images import SUFFIXES, Header, read_header, read_image, reduced
 from thumbnet.errors import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-MAX_PIXELS = 64_000_000  # of one image, checked before decoding
-KEEP_SIDE = 320  # longer images are reduced to this short side when decoded: memory, and no board sees more
-SPLITS = ("train", "val", "test")
-_ALIASES = {
-    "val": ("val", "valid", "validation"),
+MAX_BYTES = 2 << 30  # of all decoded images together
+SHORT_SIDES = (320, 288, 256, 224, 192, 160, 128, 96, 64)  # images are reduced to the first that keeps within MAX_BYTES
+ALIASES = {
     "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-SHARES = (0.70, 0.15)  # of train and val where the folder has no splits
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    label: int
+    header: Header
 
 
 def load_folder(folder: Path, seed: int = 0) -> Dataset:
-    """Reads all images. Grey if all files are grey, else RGB.
+    """Reads all images once. Grey if all files are grey, else RGB; classes in the order of their folders' names.
 
-    Without split folders, images are dealt 70/15/15 within each class by a hash of seed and file name, so that adding a
-    file moves no other. Raises `DataError` naming the folder or file.
+    Without split folders, images are dealt 70/15/15 within each class by a hash of seed and content; copies of one
+    image stay together. With train and val but no test, val is the test split and train gives up 15 % for validation;
+    with train and test but no val likewise. Raises `DataError` naming the folder or file.
     """
     if not folder.is_dir():
         raise DataError(f"The data folder {folder} does not exist.", "Give a folder with one subfolder per class.")
-    parts = {s: next((folder / a for a in _ALIASES[s] if (folder / a).is_dir()), None) for s in SPLITS}
-    if parts["train"] is None:
-        classes = _class_names(folder)
-        files = {s: [f for f in _dealt(folder, classes, seed) if f[2] == s] for s in SPLITS}
-    else:
-        classes = _class_names(parts["train"])
-        files = {}
-        for split, path in parts.items():
-            if path is None:
-                raise DataError(f"{folder} has a train folder but no {split} folder.", f"Add {folder / split}.")
-            files[split] = [(f, k, split) for k, c in enumerate(classes) for f in _images_in(path / c)]
-    channels = _channels([f for s in SPLITS for f, _, _ in files[s]])
-    arrays: dict[str, tuple[Decoded, npt.NDArray[np.int64]]] = {}
+    notes: list[str] = []
+    found = _split_folders(folder)
+    classes = _class_names(found["train"] if found else folder)
+    splits = _given(folder, found, classes, seed, notes) if found else _dealt(folder, classes, seed)
+    for split, files in splits.items():
+        splits[split] = sorted(files, key=lambda f: (f.label, f.path))
+    notes += _duplicates(splits)
+    everything = [f for files in splits.values() for f in files]
+    channels = 1 if all(f.header.grey for f in everything) else 3
+    side = _short_side(folder, everything, channels, notes)
+    arrays: dict[str, tuple[Decoded, Labels]] = {}
     for split in SPLITS:
-        images = [_read(f, channels) for f, _, _ in files[split]]
-        same = len({i.shape for i in images}) == 1
-        arrays[split] = (
-            np.stack(images) if same else images,
-            np.array([k for _, k, _ in files[split]], np.int64),
+        images = [read_image(f.path, channels, side) for f in splits[split]]
+        arrays[split] = (images, np.array([f.label for f in splits[split]], np.int64))
+    return dataset_from_arrays(arrays, classes=classes, name=folder.resolve().name, notes=notes)
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folders of the splits, where there are any: those of these names that hold folders themselves."""
+    found: dict[str, Path] = {}
+    for path in _folders(folder):
+        for split, names in ALIASES.items():
+            if path.name.lower() in names and _folders(path):
+                if split in found:
+                    raise DataError(
+                        f"{folder} has two folders for {split}: {found[split].name} and {path.name}.", "Keep one."
+                    )
+                found[split] = path
+    if found and "train" not in found:
+        raise DataError(
+            f"{folder} has a {next(iter(found.values())).name} folder but no train folder.",
+            f"Add {folder / 'train'}, or put the class folders directly into {folder}.",
         )
-    return dataset_from_arrays(arrays, classes=classes, name=folder.name)
+    if len(found) == 1:
+        raise DataError(
+            f"{folder} has a train folder but neither val nor test.",
+            f"Add {folder / 'val'} and {folder / 'test'}, or give {found['train']}, which is then split 70/15/15.",
+        )
+    return found
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = [p.name for p in _folders(folder)]
     if len(names) < 2:
+        what = f"only one class folder ({names[0]})" if names else "no class folders"
         raise DataError(
-            f"{folder} has {len(names)} class folder{'' if len(names) == 1 else 's'}.",
-            "Classification needs at least two, one per class, with the images in them.",
+            f"{folder} has {what}.", "Classification needs at least two, one per class, with the images in them."
         )
     return names
+
+
+def _given(
+    folder: Path, found: dict[str, Path], classes: Sequence[str], seed: int, notes: list[str]
+) -> dict[str, list[_File]]:
+    for path in found.values():
+        extra = [p.name for p in _folders(path) if p.name not in classes]
+        if extra:
+            raise DataError(
+                f"{path} has a class folder '{extra[0]}' that {found['train']} lacks.",
+                "Every split needs the same class folders.",
+            )
+    splits = {split: _files(path, classes) for split, path in found.items()}
+    if len(splits) == 3:
+        return splits
+    (held_out,) = (s for s in splits if s != "train")
+    train = splits["train"]
+    parts = deal([f.label for f in train], [f.header.sha256 for f in train], seed, shares=(0.85, 0.15, 0.0))
+    notes.append(
+        f"{folder} has no {'test' if held_out == 'val' else 'val'} folder: the images of {found[held_out].name} are "
+        "the test split, and 15 % of train are held out for validation."
+    )
+    return {
+        "train": [f for f, part in zip(train, parts, strict=True) if part == 0],
+        "val": [f for f, part in zip(train, parts, strict=True) if part == 1],
+        "test": splits[held_out],
+    }
+
+
+def _dealt(folder: Path, classes: Sequence[str], seed: int) -> dict[str, list[_File]]:
+    files = _files(folder, classes)
+    for k, name in enumerate(classes):
+        count = sum(f.label == k for f in files)
+        if count < len(SPLITS):
+            raise DataError(
+                f"The class folder {folder / name} holds {count} image{'s' if count > 1 else ''}.",
+                "At least three are needed: one each to train, to validate and to test with.",
+            )
+    parts = deal([f.label for f in files], [f.header.sha256 for f in files], seed)
+    return {s: [f for f, part in zip(files, parts, strict=True) if part == k] for k, s in enumerate(SPLITS)}
+
+
+def _files(folder: Path, classes: Sequence[str]) -> list[_File]:
+    return [_File(path, k, read_header(path)) for k, name in enumerate(classes) for path in _images_in(folder / name)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"The class folder {folder} does not exist.", "Every split needs every class.")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise DataError(f"The class folder {folder} holds no images.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
-    return files
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    images = [p for p in files if p.suffix.lower() in SUFFIXES]
+    if not images:
+        other = f" (but {len(files)} other files, such as {files[0].name})" if files else ""
+        raise DataError(
+            f"The class folder {folder} holds no images{other}.", f"Known endings: {', '.join(sorted(SUFFIXES))}."
+        )
+    return images
 
 
-def _dealt(folder: Path, classes: list[str], seed: int) -> list[tuple[Path, int, str]]:
-    dealt = []
-    for k, name in enumerate(classes):
-        files = _images_in(folder / name)
-        if len(files) < len(SPLITS):
-            raise DataError(
-                f"The class folder {folder / name} holds {len(files)} image(s).", "At least three are needed."
-            )
-        ranked = sorted(files, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(folder)}".encode()).digest())
-        test = max(1, round(len(files) * (1 - sum(SHARES))))
-        val = max(1, round(len(files) * SHARES[1]))
-        chosen = {f: "test" if i < test else "val" if i < test + val else "train" for i, f in enumerate(ranked)}
-        dealt += [(f, k, chosen[f]) for f in files]
-    return dealt
+def _duplicates(splits: dict[str, list[_File]]) -> list[str]:
+    """Notes on files that occur in two places where they should not."""
+    notes = []
+    label: dict[str, int] = {}
+    twice = {f.header.sha256 for f in _all(splits) if label.setdefault(f.header.sha256, f.label) != f.label}
+    if twice:
+        notes.append(f"{len(twice)} images occur in more than one class.")
+    seen = {f.header.sha256 for f in splits["train"]}
+    for split in ("val", "test"):
+        leaked = sum(f.header.sha256 in seen for f in splits[split])
+        if leaked:
+            notes.append(f"{leaked} of the {len(splits[split])} {split} images are in train too: figures flatter.")
+    return notes
 
 
-def _channels(files: list[Path]) -> int:
-    for file in files:
-        with _opened(file) as image:
-            if image.mode not in ("L", "1", "I;16", "I"):
-                return 3
-    return 1
+def _all(splits: dict[str, list[_File]]) -> Iterable[_File]:
+    return (f for files in splits.values() for f in files)
 
 
-def _opened(file: Path) -> Image.Image:
-    try:
-        image = Image.open(file)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as e:
-        raise DataError(f"The image {file} cannot be read.", "It may be damaged; remove or replace it.") from e
-    if image.width * image.height > MAX_PIXELS or not image.width or not image.height:
-        raise DataError(f"The image {file} has {image.width} × {image.height} pixels.", "At most 64 million are read.")
-    return image
-
-
-def _read(file: Path, channels: int) -> npt.NDArray[np.uint8]:
-    with _opened(file) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"The image {file} is animated.", "Save the frames as separate images.")
-        if image.mode in ("I;16", "I", "F"):
-            raise DataError(f"The image {file} has more than 8 bits per channel.", "Convert it to 8 bits first.")
-        try:
-            picture = image.convert("L" if channels == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError) as e:
-            raise DataError(
-                f"The image {file} cannot be read: {e}.", "It may be truncated; remove or replace it."
-            ) from e
-    if min(picture.size) > KEEP_SIDE:
-        factor = KEEP_SIDE / min(picture.size)
-        size = (round(picture.width * factor), round(picture.height * factor))
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture)
-    return pixels[..., None] if channels == 1 else pixels
+def _short_side(folder: Path, files: list[_File], channels: int, notes: list[str]) -> int:
+    for side in SHORT_SIDES:
+        sizes = [reduced((f.header.width, f.header.height), side) for f in files]
+        if sum(w * h for w, h in sizes) * channels <= MAX_BYTES:
+            if side < SHORT_SIDES[0]:
+                notes.append(f"{len(files)} images are kept at {side} pixels (short side), to need less than 2 GB.")
+            return side
+    raise DataError(
+        f"{folder} holds {len(files)} images, more than fit into 2 GB even at {SHORT_SIDES[-1]} pixels.",
+        "Use a part of them.",
+    )

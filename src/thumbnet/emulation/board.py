@@ -19,7 +19,7 @@ PAINTED_BYTES = 64 << 10  # how deep a stack can be seen
 MARGIN_BYTES = 64  # untouched paint that must remain
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """The emulated core cannot go on. The text says what happened; the board adds where."""
 
 
@@ -44,7 +44,7 @@ class Engine(Protocol):
     def restore(self, saved: object) -> None: ...
 
     def go(self, start: int, until: int) -> None:
-        """Runs from `start` to `until`. Raises `Fault`."""
+        """Runs from `start` to `until`. Raises `FaultError`."""
 
     def reset_counts(self) -> None: ...
 
@@ -151,7 +151,7 @@ class Board:
     def _go(self, start: int, until: int) -> None:
         try:
             self._engine.go(start, until)
-        except Fault as e:
+        except FaultError as e:
             raise VerificationError(f"The firmware faults: {e} {self._where()}.") from e
 
     def _where(self) -> str:

@@ -16,7 +16,7 @@ import weakref
 from functools import lru_cache
 from pathlib import Path
 
-from thumbnet.emulation.board import Board, Fault, Register
+from thumbnet.emulation.board import Board, FaultError, Register
 from thumbnet.emulation.counts import BlockCounter, Counts, native_library
 from thumbnet.emulation.toolchain import Firmware, Memory
 from thumbnet.errors import ToolchainError
@@ -109,13 +109,13 @@ class QemuEngine:
             self._gdb.ask("c")
         except TimeoutError as e:
             self._finalizer()
-            raise Fault(f"no end after {TIMEOUT_S} seconds") from e
+            raise FaultError(f"no end after {TIMEOUT_S} seconds") from e
         for stop in stops:
             self._gdb.expect_ok(f"z0,{stop:x},2")
         if self.get("pc") != until:
             stacked = self.read(self.get("sp"), 32)  # Armv7-M ARM B1.5.6: r0-r3, r12, lr, return address, xPSR
             self.set("pc", int.from_bytes(stacked[24:28], "little"))
-            raise Fault("an exception was taken")
+            raise FaultError("an exception was taken")
 
     def reset_counts(self) -> None:
         self._counter.reset()

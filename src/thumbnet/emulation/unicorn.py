@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 from typing import Any
 
-from thumbnet.emulation.board import Board, Fault, Register, Run
+from thumbnet.emulation.board import Board, FaultError, Register, Run
 from thumbnet.emulation.counts import BlockCounter, Counts
 from thumbnet.emulation.toolchain import Firmware
 from thumbnet.errors import ToolchainError
@@ -74,9 +74,9 @@ class UnicornEngine:
         try:
             self._uc.emu_start(start | 1, until, timeout=TIMEOUT_S * 1_000_000)
         except self._package.UcError as e:
-            raise Fault(str(e)) from e
+            raise FaultError(str(e)) from e
         if self.get("pc") & ~1 != until:
-            raise Fault(f"no end after {TIMEOUT_S} seconds")
+            raise FaultError(f"no end after {TIMEOUT_S} seconds")
 
     def reset_counts(self) -> None:
         self._counter.reset()

@@ -148,7 +148,7 @@ def verify_firmware(
 
 
 def extreme_vectors(shape: tuple[int, ...]) -> Int8s:
-    """Inputs at the ends of the range, int8 [V, *shape]: constant, alternating both ways, and random over all values."""
+    """Inputs at the ends of the range, int8 [V, *shape]: constant, alternating, and random over all values."""
     size = int(np.prod(shape))
     alternating = np.where(np.indices(shape).sum(0) % 2, 127, -128).astype(np.int8)
     rng = np.random.default_rng(0)
@@ -174,6 +174,7 @@ def _against_tflm(ig: IntegerGraph, vectors: Int8s, expected: Int8s) -> tuple[bo
     from thumbnet.exporters.tflite import run_tflm, to_tflite
 
     got = run_tflm(to_tflite(ig), vectors)
+    assert isinstance(got, np.ndarray)  # the graph has one output
     return bool(np.array_equal(_flat(got), expected)), f"tflite-micro {version('tflite-micro')}"
 
 

@@ -26,7 +26,8 @@ def _clamp(b: Builder, origin: fx.Node, args: list[Any]) -> Value:
     x, (low, high) = b.value(origin, args[0]), (args[1], args[2])
     if low == 0 and high is None:
         return b.add(origin, "relu", [x])
-    if low == 0 and high == 6:
+    rectified = low is None and x in b.by_name and b.by_name[x].op == "relu"
+    if (low == 0 or rectified) and high == 6:
         return b.add(origin, "relu6", [x])
     raise refuse(origin, f"A clamp to [{low}, {high}] is not supported; ReLU (0, ∞) and ReLU6 (0, 6) are.")
 

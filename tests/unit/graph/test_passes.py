@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
+from torch import nn
 
 from tests.networks import NETWORKS, SHAPE, network
 from tests.random_graphs import Sketch, graphs
@@ -21,6 +25,7 @@ from thumbnet.graph.passes import (
     fold_batch_norm,
     fold_pad,
     fuse_activations,
+    fuse_composites,
     fuse_subsampling,
     remove_identity,
 )
@@ -271,3 +276,47 @@ def test_an_identity_at_the_end_hands_its_name_on() -> None:
     assert after.outputs == graph.outputs
     only = Graph("g", (Input("x", (2, 3, 3)),), (Node("y", "pad", ("x",), {"padding": [0] * 4}),), ("y",))
     assert remove_identity(only).outputs == ("y",)  # an input cannot be renamed
+
+
+class TestFuseComposites:
+    @pytest.mark.parametrize(
+        ("function", "op"),
+        [
+            (lambda x: F.relu6(x + 3) / 6, "hard_sigmoid"),
+            (lambda x: x * (F.relu6(x + 3.0) / 6.0), "hard_swish"),
+            (lambda x: x * F.relu6(x + 3.0) / 6.0, "hard_swish"),
+            (lambda x: F.hardtanh(3 + x, 0, 6) * (1 / 6) * x, "hard_swish"),
+            (lambda x: x * torch.sigmoid(x), "silu"),
+            (lambda x: torch.sigmoid(x) * x, "silu"),
+            (lambda x: F.relu(x).clamp(max=6), "relu6"),
+        ],
+    )
+    def test_finds_what_is_spelled_out(self, function: Callable[[torch.Tensor], torch.Tensor], op: str) -> None:
+        graph = import_torch(Spelled(function), (4, 3, 3))
+        after = fuse_composites(graph)
+        assert ops(after) == {op: 1}
+        assert_same(graph, after)
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: F.relu6(x + 2) / 6,
+            lambda x: F.relu6(x + 3) / 5,
+            lambda x: x * (F.relu6(2 * x + 3) / 6),
+            lambda x: (x + 1) * torch.sigmoid(x),
+            lambda x: F.relu(F.relu6(x)),
+        ],
+    )
+    def test_leaves_the_like_alone(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        graph = import_torch(Spelled(function), (4, 3, 3))
+        assert not {"silu", "hard_swish"} & set(ops(fuse_composites(graph)))
+        assert_same(graph, fuse_composites(graph))
+
+
+class Spelled(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)

@@ -10,6 +10,7 @@ import numpy as np
 
 from thumbnet.cost.kernels import Kernel, window_of
 from thumbnet.exporters.c import spell
+from thumbnet.exporters.c.packing import dual_lane, right_shifts
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 
@@ -54,7 +55,8 @@ def folded_bias(node: IntegerNode, zero_point: int) -> np.ndarray[Any, np.dtype[
     weight = node.arrays["weight"].astype(np.int64)
     axes = tuple(range(weight.ndim - 1)) if node.op == "depthwise_conv2d" else tuple(range(1, weight.ndim))
     bias = node.arrays["bias"].astype(np.int64) - zero_point * weight.sum(axes)
-    return bias.astype(np.uint32).view(np.int32)
+    folded: np.ndarray[Any, np.dtype[np.int32]] = bias.astype(np.uint32).view(np.int32)
+    return folded
 
 
 def call(site: Site) -> Call:
@@ -69,41 +71,73 @@ def _with_params(site: Site, kind: str, fields: Mapping[str, int | str], *addres
     return Call((spell.struct(kind, site.name, fields),), (f"{site.kernel.function}({arguments});",))
 
 
-def _convolution(site: Site) -> Call:
-    node, w = site.node, window_of(site.node, site.ig)
-    weight = node.arrays["weight"]
-    if node.op == "depthwise_conv2d":
-        weight = np.moveaxis(weight, -1, 0)
-    arrays = {
-        "weight": weight.astype(np.int8),
-        "bias": folded_bias(node, site.zero_point(0)),
-        "multiplier": node.arrays["multiplier"].astype(np.int32),
-        "shift": node.arrays["shift"].astype(np.int8),
-    }
-    fields: dict[str, int | str] = {key: f"{site.name}_{key}" for key in arrays}
-    fields |= {"in_h": w.in_h, "in_w": w.in_w, "in_c": w.in_c, "out_h": w.out_h, "out_w": w.out_w, "out_c": w.out_c}
-    fields |= {"groups": int(node.attrs.get("groups", 1)), "strip": site.kernel.strip}
+def _geometry(site: Site) -> dict[str, int | str]:
+    w = window_of(site.node, site.ig)
+    fields: dict[str, int | str] = {"in_h": w.in_h, "in_w": w.in_w, "in_c": w.in_c}
+    fields |= {"out_h": w.out_h, "out_w": w.out_w, "out_c": w.out_c}
     fields |= {"kernel_h": w.kernel[0], "kernel_w": w.kernel[1], "stride_h": w.stride[0], "stride_w": w.stride[1]}
     fields |= {"dilation_h": w.dilation[0], "dilation_w": w.dilation[1]}
     fields |= {"pad_top": w.padding[0], "pad_left": w.padding[1]}
-    fields |= {"in_zero_point": site.zero_point(0), "out_zero_point": site.out_zero_point, **site.clamp}
-    params = _with_params(site, "tn_conv2d_params", fields, site.inputs[0], site.output, site.scratch)
-    return Call(
-        tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()) + params.constants, params.statements
+    return fields | {"in_zero_point": site.zero_point(0), "out_zero_point": site.out_zero_point}
+
+
+def _clamped(site: Site, made: Call) -> Call:
+    """Adds the second pass that clamps the output, where the kernel leaves that open."""
+    if not site.kernel.clamped:
+        return made
+    low, high = site.node.clamp
+    return Call(made.constants, (*made.statements, f"tn_clamp_dsp({site.output}, {site.size}, {low}, {high});"))
+
+
+def _packed(site: Site) -> tuple[str, dict[str, int | str]]:
+    node = site.node
+    weight = node.arrays["weight"].astype(np.int8).reshape(len(node.arrays["bias"]), -1)
+    packed = dual_lane(
+        weight, folded_bias(node, site.zero_point(0)), node.arrays["multiplier"], node.arrays["shift"]
     )
+    return spell.array(f"{site.name}_packed", packed), {"packed": f"{site.name}_packed"}
+
+
+def _convolution(site: Site) -> Call:
+    if site.kernel.function in ("tn_conv2d_dsp", "tn_conv2d_1x1_dsp"):
+        array, field = _packed(site)
+        params = _with_params(
+            site, "tn_conv2d_dsp_params", field | _geometry(site), site.inputs[0], site.output, site.scratch
+        )
+        return _clamped(site, Call((array, *params.constants), params.statements))
+    node = site.node
+    weight, multiplier, shift = (node.arrays[k] for k in ("weight", "multiplier", "shift"))
+    dsp = site.kernel.function.endswith("_dsp")
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "weight": (np.moveaxis(weight, -1, 0) if node.op == "depthwise_conv2d" else weight).astype(np.int8),
+        "bias": folded_bias(node, site.zero_point(0)),
+        "multiplier": multiplier.astype(np.int32),
+        "shift": right_shifts(multiplier, shift) if dsp else shift.astype(np.int8),
+    }
+    fields: dict[str, int | str] = {key: f"{site.name}_{key}" for key in arrays}
+    fields |= {"groups": int(node.attrs.get("groups", 1)), "strip": site.kernel.strip}
+    fields |= {**_geometry(site), **site.clamp}
+    params = _with_params(site, "tn_conv2d_params", fields, site.inputs[0], site.output, site.scratch)
+    constants = tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items())
+    return _clamped(site, Call(constants + params.constants, params.statements))
 
 
 def _dense(site: Site) -> Call:
     node = site.node
-    arrays = {"weight": node.arrays["weight"].astype(np.int8), "bias": folded_bias(node, site.zero_point(0))}
     out_c, in_c = node.arrays["weight"].shape
-    fields: dict[str, int | str] = {key: f"{site.name}_{key}" for key in arrays}
-    fields |= {"multiplier": int(node.arrays["multiplier"][0]), "in_c": int(in_c), "out_c": int(out_c)}
-    fields |= {"shift": int(node.arrays["shift"][0]), "out_zero_point": site.out_zero_point, **site.clamp}
+    fields: dict[str, int | str] = {"in_c": int(in_c), "out_c": int(out_c), "out_zero_point": site.out_zero_point}
+    if site.kernel.function == "tn_dense_dsp":
+        array, field = _packed(site)
+        params = _with_params(
+            site, "tn_dense_dsp_params", field | fields, site.inputs[0], site.output, site.scratch
+        )
+        return _clamped(site, Call((array, *params.constants), params.statements))
+    arrays = {"weight": node.arrays["weight"].astype(np.int8), "bias": folded_bias(node, site.zero_point(0))}
+    fields |= {key: f"{site.name}_{key}" for key in arrays}
+    fields |= {"multiplier": int(node.arrays["multiplier"][0]), "shift": int(node.arrays["shift"][0]), **site.clamp}
     params = _with_params(site, "tn_dense_params", fields, site.inputs[0], site.output)
-    return Call(
-        tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()) + params.constants, params.statements
-    )
+    constants = tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items())
+    return Call(constants + params.constants, params.statements)
 
 
 def _period(site: Site) -> int:

@@ -46,11 +46,12 @@ def emit(
         raise ModelError(f"'{ig.name}' has {len(ig.inputs)} inputs and {len(ig.outputs)} outputs; C takes one of each.")
     plan = plan_arena(ig, target.core.isa) if plan is None else plan
     kernels = [choose(node, ig, target.core.isa) for node in ig.nodes]
-    sources = sorted({k.source for k in kernels if k.source})
+    sources = sorted({source for k in kernels for source in k.sources})
     values = {
         **_interface(ig, target, plan, preprocessing or {}),
         **_body(ig, plan, kernels),
-        "sources": [_flat(s) for s in sources],
+        "sources": [_flat(s) for s in sources if not s.endswith(".h")],
+        "dsp": any(s.startswith("dsp/") for s in sources),
         "assembly": any(s.endswith(".S") for s in sources),
         "test_vector": test_vector is not None,
     }
@@ -74,14 +75,11 @@ def _flat(source: str) -> str:
     """`dsp/conv2d.c` becomes `kernels/conv2d_dsp.c`; generic ones keep their name."""
     isa, name = source.split("/")
     stem, suffix = name.rsplit(".", 1)
-    return f"kernels/{stem}.{suffix}" if isa == "generic" else f"kernels/{stem}_{isa}.{suffix}"
+    return f"kernels/{name}" if isa == "generic" or suffix == "h" else f"kernels/{stem}_{isa}.{suffix}"
 
 
 def _kernel_files(sources: list[str]) -> dict[str, str]:
-    out = {"kernels/tn_kernels.h": _kernel_text("generic/tn_kernels.h")}
-    if any(s.startswith("dsp/") for s in sources):
-        out["kernels/tn_kernels_dsp.h"] = _kernel_text("dsp/tn_kernels_dsp.h")
-    return out | {_flat(s): _kernel_text(s) for s in sources}
+    return {_flat(s): _kernel_text(s) for s in ("generic/tn_kernels.h", *sources)}
 
 
 def kernel_folder() -> Traversable:

@@ -11,6 +11,7 @@ from thumbnet.graph.passes.drop_final_softmax import drop_final_softmax
 from thumbnet.graph.passes.fold_batch_norm import fold_batch_norm
 from thumbnet.graph.passes.fold_pad import fold_pad
 from thumbnet.graph.passes.fuse_activations import fuse_activations
+from thumbnet.graph.passes.fuse_composites import fuse_composites
 from thumbnet.graph.passes.fuse_subsampling import fuse_subsampling
 from thumbnet.graph.passes.remove_identity import remove_identity
 
@@ -20,6 +21,7 @@ PASSES: tuple[Pass, ...] = (
     dead_nodes,
     drop_final_softmax,
     remove_identity,
+    fuse_composites,
     fold_batch_norm,
     fold_pad,
     fuse_subsampling,
@@ -49,6 +51,7 @@ __all__ = [
     "fold_batch_norm",
     "fold_pad",
     "fuse_activations",
+    "fuse_composites",
     "fuse_subsampling",
     "remove_identity",
 ]
