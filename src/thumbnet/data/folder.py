@@ -161,7 +161,9 @@ def _duplicates(splits: dict[str, list[_File]]) -> list[str]:
     for split in ("val", "test"):
         leaked = sum(f.header.sha256 in seen for f in splits[split])
         if leaked:
-            notes.append(f"{leaked} of the {len(splits[split])} {split} images are in train too: figures flatter.")
+            notes.append(
+                f"{leaked} of {len(splits[split])} {split} images are in train too, which flatters the figures."
+            )
     return notes
 
 
