@@ -111,10 +111,16 @@ def _preprocessing(
             f"The model tells {classes[0]} classes apart, the data has {len(data.classes)}: {', '.join(data.classes)}.",
             "Give the network a head for these classes and fine-tune it first.",
         )
-    channels = shape[0]
-    return Preprocessing(
-        size=(shape[1], shape[2]), channels=channels, mean=_per_channel(mean, channels), std=_per_channel(std, channels)
-    )
+    size, channels = (shape[1], shape[2]), shape[0]
+    if data.value_range is not None:
+        if mean is not None or std is not None:
+            raise UsageError(
+                "mean and std are for uint8 images; this data is float arrays.",
+                "Leave them out: values go in as they are.",
+            )
+        return Preprocessing.of_array(size, channels, data.value_range)
+    # Moved to the int8 grid (by less than half a pixel value), so that training and firmware see the same inputs.
+    return Preprocessing(size, channels, _per_channel(mean, channels), _per_channel(std, channels)).on_grid()
 
 
 def _per_channel(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
