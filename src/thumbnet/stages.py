@@ -91,6 +91,8 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
     path = run.path / "reference.json"
     if not path.exists():
         job.graph.save(path)
+    for note in job.data.notes:
+        progress.note(f"Data: {note}")
     progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
     return job.graph
 
