@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from thumbnet.api import profile, verify
     from thumbnet.data import Dataset, load_data
     from thumbnet.importers import load
-    from thumbnet.optimize import optimize
+    from thumbnet.story import optimize
     from thumbnet.result import Result
     from thumbnet.results import Constraints, Costs
     from thumbnet.targets import Target, available_targets, load_target
 
 _HOME = {
-    "optimize": "thumbnet.optimize",
+    "optimize": "thumbnet.story",
     "profile": "thumbnet.api",
     "verify": "thumbnet.api",
     "load": "thumbnet.importers",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +20,8 @@ from thumbnet.errors import InfeasibleError, ThumbnetError, UsageError, Verifica
 from thumbnet.files import write_json_atomic
 from thumbnet.version import __version__
 
+BUG, INTERRUPTED = 70, 130  # exit codes beside those of the errors
+
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 out = Console(highlight=False)
 
@@ -25,15 +31,42 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 2 usage, 130 interrupted, others as in `thumbnet.errors`."""
+    """Entry point. Exit codes: 0 done, 2 usage, 70 a bug, 130 interrupted, others as in `thumbnet.errors`."""
     try:
-        app(standalone_mode=True)
+        with _interruptible():  # imports, too, take seconds
+            app()
     except ThumbnetError as e:
-        print(f"Error: {e}", file=sys.stderr)
-        raise SystemExit(e.exit_code) from None
-    except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        raise SystemExit(130) from None
+        _fail(f"Error: {e}", e.exit_code)
+    except MemoryError:
+        _fail("Error: Not enough memory. Use fewer or smaller images, or a machine with more.", 1)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _bug()
+        _fail(f"Error: The disk is full{f' ({e.filename})' if e.filename else ''}. Free some space and run again.", 1)
+    except Exception:
+        _bug()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Says on Ctrl-C what is left and how to go on; stands inside of typer, which would leave without a word."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        from thumbnet.runs import command
+
+        kept = " ".join(getattr(e, "__notes__", []))
+        _fail(f"\nStopped. {kept + ' ' if kept else ''}To go on from there: {command()}", INTERRUPTED)
+
+
+def _bug() -> None:
+    traceback.print_exc()
+    _fail(f"This is a bug in thumbnet {__version__}; please report it with the text above.", BUG)
+
+
+def _fail(text: str, code: int) -> None:
+    print(text, file=sys.stderr)
+    raise SystemExit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -61,35 +94,40 @@ def optimize(
     mean: Annotated[str | None, typer.Option(help="Input mean for pixels in 0..1: one value or R,G,B.")] = None,
     std: Annotated[str | None, typer.Option(help="Input standard deviation, likewise.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for a factory: safetensors or state dict.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start over in --run-dir, whatever job it was of.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Find a network that fits, and build its verified firmware."""
-    from thumbnet.optimize import optimize as run
     from thumbnet.targets import load_target
     from thumbnet.targets.units import parse_size
 
-    load_target(target)  # cheap checks before anything is read
+    load_target(target)  # cheap checks before anything is read or imported
     for size in (flash, ram):
         if size is not None:
             parse_size(size)
-    result = run(
-        model,
-        data,
-        target,
-        flash=flash,
-        ram=ram,
-        latency_ms=latency,
-        macs=macs,
-        max_drop=max_drop,
-        effort=effort,
-        seed=seed,
-        run_dir=run_dir,
-        input_size=_size(input_size),
-        mean=_floats("--mean", mean),
-        std=_floats("--std", std),
-        weights=weights,
-        progress=_progress(quiet),
-    )
+    shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
+    _may_use(run_dir, force)
+    with _interruptible():
+        from thumbnet.story import optimize as run
+
+        result = run(
+            model,
+            data,
+            target,
+            flash=flash,
+            ram=ram,
+            latency_ms=latency,
+            macs=macs,
+            max_drop=max_drop,
+            effort=effort,
+            seed=seed,
+            run_dir=run_dir,
+            input_size=shape,
+            mean=means,
+            std=stds,
+            weights=weights,
+            progress=_progress(quiet),
+        )
     _show(result)
 
 
@@ -98,12 +136,18 @@ def demo(
     run_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs/demo"),
     seed: int = 0,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
+    force: Annotated[bool, typer.Option("--force", help="Start over, whatever is kept in --run-dir.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Solar-cell inspection on an nRF52840, from ImageNet weights to firmware, in minutes."""
-    from thumbnet.demo import run_demo
+    _may_use(run_dir, force)
+    with _interruptible():
+        from thumbnet.demo import run_demo
+        from thumbnet.runs import locked
 
-    _show(run_demo(run_dir, seed, _progress(quiet), effort))
+        with locked(run_dir):  # before the reference is trained
+            result = run_demo(run_dir, seed, _progress(quiet), effort)
+    _show(result)
 
 
 @app.command()
@@ -144,9 +188,10 @@ def profile(
 @app.command()
 def verify(run_dir: RunDir, json_file: Json = None, quiet: Quiet = False) -> None:
     """Repeat the proof of a finished run: build, run on the emulated core, compare every byte."""
-    from thumbnet.api import verify as run
+    with _interruptible():
+        from thumbnet.api import verify as run
 
-    proof = run(run_dir, progress=_progress(quiet))
+        proof = run(run_dir, progress=_progress(quiet))
     if json_file:
         write_json_atomic(json_file, proof.json())
     if not proof.bit_exact:
@@ -190,6 +235,19 @@ def _show(result: Any) -> None:
     missed = result.missed()
     if missed:
         raise InfeasibleError(f"The best network found misses a limit: {missed}.", "Relax it, or raise --effort.")
+
+
+def _may_use(run_dir: Path | None, force: bool) -> None:
+    """Tells at once where the run directory cannot be used, and makes it forget where asked to."""
+    from thumbnet.runs import forget, locked
+
+    if force and run_dir is None:
+        raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
+    if run_dir is not None and force:
+        forget(run_dir)
+    elif run_dir is not None and run_dir.exists():
+        with locked(run_dir):
+            pass
 
 
 def _progress(quiet: bool) -> Any:

@@ -113,7 +113,7 @@ def test_the_table_has_no_cycle_between_rows() -> None:
         ("thumbnet.graph.graph", "from thumbnet.search.moves import Move", ["thumbnet.search.moves"]),
         ("thumbnet.graph.graph", "def late():\n    import thumbnet.cli", ["thumbnet.cli"]),
         ("thumbnet.graph.passes.fold", "from ...integer import lower", ["thumbnet.integer"]),
-        ("thumbnet.integer.lower", "from thumbnet import optimize", ["thumbnet.optimize"]),
+        ("thumbnet.integer.lower", "from thumbnet import story", ["thumbnet.story"]),
         ("thumbnet.integer.lower", "from thumbnet.graph.ops import OPS\nfrom .graph import QTensor", []),
         ("thumbnet.errors", "import numpy, torch.nn", []),
         ("thumbnet.cli", "import thumbnet.search", []),

@@ -11,7 +11,7 @@ from thumbnet.data import Augmentation, Dataset, Preprocessing
 from thumbnet.demo.efficientnet_lite import MEAN, STD, EfficientNetLite0, pretrained
 from thumbnet.demo.solar_cells import LICENCE, load_solar_cells
 from thumbnet.files import write_bytes_atomic
-from thumbnet.optimize import optimize
+from thumbnet.story import optimize
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.training.distill import CrossEntropy
