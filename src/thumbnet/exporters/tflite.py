@@ -63,7 +63,13 @@ class _Writer:
         return self.graph.tensors[node.inputs[0]]
 
     def emit(
-        self, node: IntegerNode, op: str, version: int, constants: Sequence[int] = (), options: str = "", **kw: Any
+        self,
+        node: IntegerNode,
+        op: str,
+        version: int,
+        constants: Sequence[int] = (),
+        options: str = "",
+        **kw: Any,
     ) -> None:
         """One operator with the node's inputs, then constants; its output is the node's tensor."""
         inputs = [*(self.index[v] for v in node.inputs), *constants]
@@ -102,7 +108,7 @@ def _paddings(padding: Sequence[int]) -> list[list[int]]:
 
 
 def _padding_kind(node: IntegerNode, x: QTensor, out: QTensor, kernel: Sequence[int]) -> str | None:
-    """"SAME" or "VALID" where TFLite's rule gives the node's windows, else None."""
+    """ "SAME" or "VALID" where TFLite's rule gives the node's windows, else None."""
     stride, padding = node.attrs["stride"], node.attrs["padding"]
     dilation = node.attrs.get("dilation", (1, 1))
     reach = [dilation[k] * (kernel[k] - 1) + 1 for k in (0, 1)]
@@ -131,9 +137,7 @@ def _weights(writer: _Writer, node: IntegerNode, weight: npt.NDArray[np.int8], a
     bias = node.arrays["bias"]
     return [
         writer.file.tensor(f"{node.name}/weight", weight.shape, np.int8, scales=scales, axis=axis, data=weight),
-        writer.file.tensor(
-            f"{node.name}/bias", bias.shape, np.int32, scales=np.float32(x.scale) * scales, data=bias
-        ),
+        writer.file.tensor(f"{node.name}/bias", bias.shape, np.int32, scales=np.float32(x.scale) * scales, data=bias),
     ]
 
 
@@ -184,7 +188,9 @@ def _pool(writer: _Writer, node: IntegerNode) -> None:
     if kind is None:
         if node.op == "avg_pool2d":
             raise UnsupportedOpError(
-                node.op, node.name, "TFLite cannot leave this padding out of the average; use SAME padding or none."
+                node.op,
+                node.name,
+                "TFLite cannot leave this padding out of the average; use SAME padding or none.",
             )
         index, _ = writer.padded(node, node.attrs["padding"], value=-128)
         kind = "VALID"

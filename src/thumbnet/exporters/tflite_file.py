@@ -75,7 +75,13 @@ class TfliteFile:
         return len(self._tensors) - 1
 
     def operator(
-        self, name: str, version: int, inputs: Sequence[int], outputs: Sequence[int], options: str = "", **kw: Any
+        self,
+        name: str,
+        version: int,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: str = "",
+        **kw: Any,
     ) -> None:
         """Adds an operator by its names in the schema: builtin code, options table and its fields."""
         op = schema.OperatorT()
@@ -92,12 +98,12 @@ class TfliteFile:
 
     @staticmethod
     def activation(name: str) -> int:
-        """"none", "relu" or "relu6" in the schema's enumeration."""
+        """ "none", "relu" or "relu6" in the schema's enumeration."""
         return int(getattr(schema.ActivationFunctionType, name.upper()))
 
     @staticmethod
     def padding(name: str) -> int:
-        """"SAME" or "VALID" in the schema's enumeration."""
+        """ "SAME" or "VALID" in the schema's enumeration."""
         return int(getattr(schema.Padding, name))
 
     def finish(self, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:

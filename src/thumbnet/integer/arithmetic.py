@@ -18,21 +18,23 @@ INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
 INT8_MIN, INT8_MAX = -128, 127
 WEIGHT_MAX = 127  # weights use ±127, never −128: symmetric, and lets kernels pair weights in 16-bit lanes
+MIN_WEIGHT_SCALE = 1e-12
 MIN_SPAN = 2.0**-16  # of a real range; narrower ones are widened so that scales stay far from denormal
 
 
 def weight_scales(weight: npt.ArrayLike, axis: int | None) -> npt.NDArray[np.float32]:
     """Symmetric scales: largest magnitude / 127, one per index of `axis`, or a single one where `axis` is None.
 
-    Returns float32 [weight.shape[axis]], or [1]. A channel of zeros gets scale 1 (any scale represents it).
+    Returns float32 [weight.shape[axis]], or [1]. A channel of zeros gets scale 1 (any scale represents it); no scale is
+    below `MIN_WEIGHT_SCALE`.
     """
     w = np.abs(np.asarray(weight, np.float32))
     if axis is None:
         peak = np.array([w.max(initial=0.0)], np.float32)
     else:
         peak = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1).max(1, initial=0.0)
-    scales = (peak / np.float32(WEIGHT_MAX)).astype(np.float32)
-    return np.where(scales > 0, scales, np.float32(1))
+    scales = np.maximum(peak / np.float32(WEIGHT_MAX), np.float32(MIN_WEIGHT_SCALE))
+    return np.where(peak > 0, scales, np.float32(1)).astype(np.float32)
 
 
 def quantize_weight(weight: npt.ArrayLike, scales: npt.NDArray[np.float32], axis: int | None) -> Int8s:
@@ -91,7 +93,8 @@ def high_multiply(a: Any, b: Any) -> Ints:
 def rounding_right_shift(x: Any, exponent: Any) -> Ints:
     """round(x / 2^exponent), halves away from zero: gemmlowp's RoundingDivideByPOT."""
     x, n = np.asarray(x, np.int64), np.asarray(exponent, np.int64)
-    return (x + ((1 << n) >> 1) - ((x < 0) & (n > 0))) >> n
+    shifted: Ints = (x + ((1 << n) >> 1) - ((x < 0) & (n > 0))) >> n
+    return shifted
 
 
 def multiply_by_quantized_multiplier(x: Any, multiplier: Any, shift: Any) -> Ints:

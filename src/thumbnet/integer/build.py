@@ -67,7 +67,7 @@ def _weighted(
         product = in_scale * scales.astype(np.float64)
     multiplier, shift = quantize_multiplier(product / np.float64(out.scale))
     stored = np.zeros(channels) if bias is None else np.rint(bias / (in_scale * scales.astype(np.float64)))
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "weight": np.ascontiguousarray(quantize_weight(weight, scales, axis)),
         "bias": stored.astype(np.int32),
         "multiplier": np.broadcast_to(multiplier, channels).copy(),
@@ -134,9 +134,7 @@ def subtract(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str
     return _sum(name, "sub", a, b, out, activation, [float(r) for r in reals])
 
 
-def _sum(
-    name: str, op: str, a: QTensor, b: QTensor, out: QTensor, activation: str, reals: list[float]
-) -> IntegerNode:
+def _sum(name: str, op: str, a: QTensor, b: QTensor, out: QTensor, activation: str, reals: list[float]) -> IntegerNode:
     multipliers, shifts = quantize_multiplier(reals)
     attrs = {"left_shift": ADD_LEFT_SHIFT, "multipliers": multipliers.tolist(), "shifts": shifts.tolist()}
     clamp = activation_clamp(activation, out.scale, out.zero_point)
@@ -202,7 +200,9 @@ def softmax(name: str, x: QTensor) -> IntegerNode:
     return IntegerNode(name, "softmax", (x.name,), attrs)
 
 
-def pool(name: str, op: str, x: QTensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> IntegerNode:
+def pool(
+    name: str, op: str, x: QTensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> IntegerNode:
     """`op` is "max_pool2d" or "avg_pool2d"; padding counts in neither."""
     attrs = {"kernel": list(kernel), "stride": list(stride), "padding": list(padding)}
     return IntegerNode(name, op, (x.name,), attrs)

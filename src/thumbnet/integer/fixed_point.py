@@ -17,13 +17,14 @@ _EXP_STEPS = range(-2, 5)  # exp(−2^k) for each bit of the exponent's integer 
 
 
 def saturating_left_shift(x: Ints, amount: int) -> Ints:
-    return np.clip(x << amount, INT32_MIN, INT32_MAX)
+    saturated: Ints = np.clip(x << amount, INT32_MIN, INT32_MAX)
+    return saturated
 
 
 def exp_on_negative_values(x: Ints, integer_bits: int) -> Ints:
     """exp(x) for x ≤ 0 with `integer_bits` (at most 5) integer bits; the result has none.
 
-    The part of x beyond the last multiple of a quarter goes through a polynomial, the rest through one constant per bit.
+    What x exceeds a multiple of a quarter by goes through a polynomial, the rest through one constant per bit.
     """
     fractional = 31 - integer_bits
     quarter = 1 << (fractional - 2)

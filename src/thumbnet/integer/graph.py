@@ -25,7 +25,7 @@ Operations and their weights (`w`), in the order of `inputs`:
 
 `clamp` is the (low, high) of the stored int8 output, activation function included. A padded convolution pads with its
 input's zero point. Multipliers are Q31 and shifts are as TFLite spells them: positive = left, negative = right.
-"""
+"""  # noqa: E501  # a table has long rows
 
 from __future__ import annotations
 

@@ -79,9 +79,7 @@ def conv2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor
     return _finish(node, sums, offset, out).reshape(-1, *out.shape)
 
 
-def depthwise_conv2d(
-    node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor
-) -> Int8s:
+def depthwise_conv2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
     weight, zero_point = node.arrays["weight"], tensors[0].zero_point
     kh, kw, channels = weight.shape
     repeat = channels // tensors[0].shape[-1]
@@ -108,7 +106,8 @@ def dense(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor]
 
 def _offset(node: IntegerNode, weight: npt.NDArray[np.int8], zero_point: int) -> Ints:
     """Bias [O] with the input's zero point folded in; `weight` is [O, terms]."""
-    return node.arrays["bias"].astype(np.int64) - zero_point * weight.sum(axis=1, dtype=np.int64)
+    offset: Ints = node.arrays["bias"].astype(np.int64) - zero_point * weight.sum(axis=1, dtype=np.int64)
+    return offset
 
 
 def add(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
@@ -139,7 +138,7 @@ def max_pool2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTe
     result = views[0].copy()
     for view in views[1:]:
         np.maximum(result, view, out=result)
-    return np.clip(result, *node.clamp)
+    return np.clip(result, *node.clamp, out=result)
 
 
 def avg_pool2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
@@ -150,12 +149,11 @@ def avg_pool2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTe
     count = np.sum(_taps(inside, *window, out), axis=0)
     total = np.sum(_taps(x, *window, out), axis=0)
     quotient = (np.abs(total) + count // 2) // count
-    return np.clip(np.sign(total) * quotient, *node.clamp).astype(np.int8)
+    mean: Int8s = np.clip(np.sign(total) * quotient, *node.clamp).astype(np.int8)
+    return mean
 
 
-def global_avg_pool(
-    node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor
-) -> Int8s:
+def global_avg_pool(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
     height, width, _ = tensors[0].shape
     total = inputs[0].sum(axis=(1, 2), dtype=np.int64) - tensors[0].zero_point * height * width
     y = requantize(total, node.attrs["multiplier"], node.attrs["shift"], out.zero_point, node.clamp)
@@ -179,17 +177,13 @@ def reshape(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTenso
     return inputs[0].reshape(-1, *out.shape)
 
 
-def requantize_node(
-    node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor
-) -> Int8s:
+def requantize_node(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
     stored = np.arange(256).astype(np.uint8).view(np.int8).astype(np.int64) - tensors[0].zero_point
     table = requantize(stored, node.attrs["multiplier"], node.attrs["shift"], out.zero_point, node.clamp)
     return table[inputs[0].view(np.uint8)]
 
 
-def resize_nearest(
-    node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor
-) -> Int8s:
+def resize_nearest(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
     rows, columns = (np.arange(n) * m // n for n, m in zip(out.shape[:2], tensors[0].shape[:2], strict=True))
     return inputs[0][:, rows][:, :, columns]
 

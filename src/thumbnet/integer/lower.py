@@ -16,17 +16,17 @@ import numpy.typing as npt
 from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.graph.graph import Graph, Node, Shape
 from thumbnet.integer import build
-from thumbnet.integer.arithmetic import activation_qparams
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
-from thumbnet.integer.tables import SIGMOID_OUTPUT, SOFTMAX_OUTPUT, TANH_OUTPUT
+from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, batch_norm_affine
+from thumbnet.integer.tables import SIGMOID_OUTPUT
 
-KEEPS_QUANTIZATION = frozenset(("max_pool2d", "avg_pool2d", "concat", "pad", "flatten", "reshape", "resize", "slice"))
-"""Operations whose output is stored with the scale and zero point of their input."""
+__all__ = ["KEEPS_QUANTIZATION", "lower"]
 
-_PRESCRIBED = {"sigmoid": SIGMOID_OUTPUT, "tanh": TANH_OUTPUT, "softmax": SOFTMAX_OUTPUT}
-_UNIT = (-1.0, 1.0)
+_HARD_SIGMOID_GRID = (
+    6 / 256,
+    0,
+)  # x stored at this scale has the bits of (x + 3) / 6 stored at SIGMOID_OUTPUT
 Floats = npt.NDArray[np.float32]
-QParams = tuple[float, int]
 
 
 def lower(
@@ -42,8 +42,7 @@ def lower(
     their input's quantization share one range, the union. Raises `UnsupportedOpError` for an operation without integer
     form, and `ModelError` where a range is missing or not finite.
     """
-    qparams = _assign(graph, ranges, dict(fixed or {}))
-    work = _Work(graph, qparams)
+    work = _Work(graph, assign(graph, ranges, fixed or {}))
     for value in graph.inputs:
         work.tensor(value.name, value.shape)
     for node in graph.nodes:
@@ -51,55 +50,13 @@ def lower(
         if lowerer is None:
             raise UnsupportedOpError(node.op, node.name, "It has no integer form; fold or replace it first.")
         lowerer(work, node)
+    for v in graph.outputs:
+        if v in work.flattened:
+            raise UnsupportedOpError(
+                "flatten", v, "A flattened image cannot be an output; pool it or add a dense layer."
+            )
     inputs = tuple(i.name for i in graph.inputs)
     return IntegerGraph(graph.name, work.tensors, inputs, tuple(work.nodes), graph.outputs)
-
-
-# --- quantization parameters
-
-
-def _assign(
-    graph: Graph, ranges: Mapping[str, tuple[float, float]] | None, fixed: dict[str, QParams]
-) -> dict[str, QParams]:
-    """(scale, zero point) of every value; classes of values that share them get the union of their ranges."""
-    parent: dict[str, str] = {}
-
-    def find(v: str) -> str:
-        while parent[v] != v:
-            v = parent[v]
-        return v
-
-    for value in graph.inputs:
-        parent[value.name] = value.name
-    for node in graph.nodes:
-        parent[node.name] = node.name
-        if node.op in _PRESCRIBED:
-            fixed[node.name] = _PRESCRIBED[node.op]
-        elif node.op == "concat":
-            for v in node.inputs:
-                if find(v) not in fixed:  # a prescribed input is requantized instead, see _concat
-                    parent[find(v)] = node.name
-        elif node.op in KEEPS_QUANTIZATION:
-            parent[node.name] = find(node.inputs[0])
-    low: dict[str, float] = {}
-    high: dict[str, float] = {}
-    for v in parent:
-        root = find(v)
-        a, b = _range(v, ranges)
-        low[root], high[root] = min(low.get(root, a), a), max(high.get(root, b), b)
-    made = {root: fixed[root] if root in fixed else activation_qparams(low[root], high[root]) for root in low}
-    return {v: made[find(v)] for v in parent}
-
-
-def _range(value: str, ranges: Mapping[str, tuple[float, float]] | None) -> tuple[float, float]:
-    if ranges is None:
-        return _UNIT
-    if value not in ranges:
-        raise ModelError(f"The range of '{value}' was not observed.", "Calibrate the network on data first.")
-    low, high = ranges[value]
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ModelError(f"The range of '{value}' is not finite: [{low}, {high}].", "Check the weights and the data.")
-    return low, high
 
 
 # --- nodes
@@ -151,9 +108,7 @@ def _depthwise_conv2d(work: _Work, node: Node) -> None:
     (x,) = work.inputs(node)
     weight = np.ascontiguousarray(node.weights["weight"][:, 0].transpose(1, 2, 0))
     bias = node.weights.get("bias")
-    work.nodes.append(
-        build.depthwise_conv2d(node.name, x, work.out(node), weight, bias, **_convolution_attrs(node))
-    )
+    work.nodes.append(build.depthwise_conv2d(node.name, x, work.out(node), weight, bias, **_convolution_attrs(node)))
 
 
 def _dense(work: _Work, node: Node) -> None:
@@ -168,10 +123,25 @@ def _dense(work: _Work, node: Node) -> None:
     )
 
 
+def _batch_norm(work: _Work, node: Node) -> None:
+    """One that no convolution could take in: a 1×1 depthwise convolution."""
+    (x,) = work.inputs(node)
+    if len(x.shape) != 3:
+        raise UnsupportedOpError(
+            node.op, node.name, "Batch norm of a vector must follow a dense layer, to fold into it."
+        )
+    gain, offset = batch_norm_affine(node)
+    work.nodes.append(build.depthwise_conv2d(node.name, x, work.out(node), gain.reshape(1, 1, -1), offset))
+
+
 def _two_inputs(work: _Work, node: Node) -> tuple[QTensor, QTensor]:
+    """Both inputs; one that has a single number per channel comes second."""
+    _same_order(work, node)
     a, b = work.inputs(node)
-    if node.inputs[0] in work.flattened or node.inputs[1] in work.flattened:
-        _same_order(work, node)
+    if a.bytes < b.bytes:
+        if node.op == "sub":
+            raise UnsupportedOpError(node.op, node.name, "Only its second input may have one number per channel.")
+        a, b = b, a
     return a, b
 
 
@@ -194,19 +164,27 @@ def _add(work: _Work, node: Node) -> None:
 
 def _mul(work: _Work, node: Node) -> None:
     a, b = _two_inputs(work, node)
-    if a.bytes < b.bytes:
-        a, b = b, a
     activation = str(node.attrs.get("activation", "none"))
     work.nodes.append(build.multiply(node.name, a, b, work.out(node), activation=activation))
 
 
 def _pool(work: _Work, node: Node) -> None:
     (x,) = work.inputs(node)
-    if node.op == "avg_pool2d" and node.attrs.get("count_include_pad") and any(node.attrs["padding"]):
-        raise UnsupportedOpError(node.op, node.name, "Averages that count padding have no integer form; pad first.")
-    a = node.attrs
+    padding = list(node.attrs.get("padding", (0, 0, 0, 0)))
+    if node.op == "avg_pool2d" and node.attrs.get("count_include_pad") and any(padding):
+        x, padding = _padded(work, node, x, padding), [0, 0, 0, 0]
     work.out(node)
-    work.nodes.append(build.pool(node.name, node.op, x, a["kernel"], a["stride"], a["padding"]))
+    work.nodes.append(build.pool(node.name, node.op, x, node.attrs["kernel"], node.attrs["stride"], padding))
+
+
+def _padded(work: _Work, node: Node, x: QTensor, padding: list[int]) -> QTensor:
+    """Zeros around the node's input, by a pad of their own."""
+    top, left, bottom, right = padding
+    shape = (x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2])
+    out = QTensor(f"{node.name}.pad", shape, x.scale, x.zero_point)
+    work.tensors[out.name] = out
+    work.nodes.append(IntegerNode(out.name, "pad", (x.name,), {"padding": padding}))
+    return out
 
 
 def _global_avg_pool(work: _Work, node: Node) -> None:
@@ -223,8 +201,13 @@ def _relu(work: _Work, node: Node) -> None:
 def _table(work: _Work, node: Node) -> None:
     (x,) = work.inputs(node)
     _same_order(work, node)
-    alpha = float(node.attrs.get("alpha", 0.0))
-    work.nodes.append(build.lut(node.name, x, work.out(node), node.op, alpha=alpha))
+    out, alpha = work.out(node), float(node.attrs.get("alpha", 0.0))
+    if node.op == "hard_swish" and not 2.0**-8 <= x.scale / out.scale < 2.0**7:
+        raise ModelError(  # beyond TFLM's 16-bit arithmetic, and nothing of the input would be left
+            f"'{node.name}' (hard_swish) has an input scale of {x.scale:.3g} and an output scale of {out.scale:.3g}.",
+            "Such ranges come from a damaged network or calibration; check both.",
+        )
+    work.nodes.append(build.lut(node.name, x, out, node.op, alpha=alpha))
 
 
 def _silu(work: _Work, node: Node) -> None:
@@ -233,6 +216,16 @@ def _silu(work: _Work, node: Node) -> None:
     gate = work.tensor(f"{node.name}.sigmoid", work.graph.shapes[node.name], SIGMOID_OUTPUT)
     work.nodes.append(build.lut(gate.name, x, gate, "sigmoid"))
     work.nodes.append(build.multiply(node.name, x, gate, work.out(node)))
+
+
+def _hard_sigmoid(work: _Work, node: Node) -> None:
+    """relu6(x + 3) / 6: x on a grid that saturates at ±3, read as another grid."""
+    (x,) = work.inputs(node)
+    _same_order(work, node)
+    grid = work.tensor(f"{node.name}.grid", work.graph.shapes[node.name], _HARD_SIGMOID_GRID)
+    work.nodes.append(build.requantize(grid.name, x, grid))
+    out = work.out(node)
+    work.nodes.append(IntegerNode(node.name, "reshape", (grid.name,), {"shape": list(out.shape)}))
 
 
 def _softmax(work: _Work, node: Node) -> None:
@@ -257,7 +250,11 @@ def _concat(work: _Work, node: Node) -> None:
 
 def _slice(work: _Work, node: Node) -> None:
     work.out(node)
-    attrs = {"axis": _stored_axis(work, node), "start": int(node.attrs["start"]), "stop": int(node.attrs["stop"])}
+    attrs = {
+        "axis": _stored_axis(work, node),
+        "start": int(node.attrs["start"]),
+        "stop": int(node.attrs["stop"]),
+    }
     work.nodes.append(IntegerNode(node.name, "slice", node.inputs, attrs))
 
 
@@ -275,7 +272,13 @@ def _pad(work: _Work, node: Node) -> None:
 
 
 def _resize(work: _Work, node: Node) -> None:
+    (x,) = work.inputs(node)
     out = work.out(node)
+    for before, after in zip(x.shape[:2], out.shape[:2], strict=True):
+        scale = np.float32(before) / np.float32(after)  # TFLM and torch compute positions in float32
+        positions = np.arange(after)
+        if (np.floor(positions.astype(np.float32) * scale) != positions * before // after).any():
+            raise UnsupportedOpError(node.op, node.name, f"{before} to {after} rounds differently in float32.")
     work.nodes.append(IntegerNode(node.name, "resize_nearest", node.inputs, {"size": list(out.shape[:2])}))
 
 
@@ -298,6 +301,7 @@ _LOWER: dict[str, _Lowerer] = {
     "conv2d": _conv2d,
     "depthwise_conv2d": _depthwise_conv2d,
     "dense": _dense,
+    "batch_norm": _batch_norm,
     "add": _add,
     "sub": _add,
     "mul": _mul,
@@ -311,6 +315,7 @@ _LOWER: dict[str, _Lowerer] = {
     "hard_swish": _table,
     "leaky_relu": _table,
     "silu": _silu,
+    "hard_sigmoid": _hard_sigmoid,
     "softmax": _softmax,
     "concat": _concat,
     "slice": _slice,

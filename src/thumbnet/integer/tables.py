@@ -65,7 +65,8 @@ def leaky_relu_table(scale: float, zero_point: int, out_scale: float, out_zero_p
     x = _STORED - zero_point
     below = multiply_by_quantized_multiplier(x, *slope) * (1 if alpha >= 0 else -1)
     y = np.where(x >= 0, multiply_by_quantized_multiplier(x, *identity), below)
-    return np.clip(y + out_zero_point, -128, 127).astype(np.int8)
+    table: Int8s = np.clip(y + out_zero_point, -128, 127).astype(np.int8)
+    return table
 
 
 def hard_swish_table(scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> Int8s:
