@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from thumbnet.errors import InfeasibleError, ThumbnetError, UsageError, VerificationError
+from thumbnet.errors import DataError, InfeasibleError, ModelError, ThumbnetError, UsageError, VerificationError
 from thumbnet.files import write_json_atomic
 from thumbnet.version import __version__
 
@@ -27,6 +27,7 @@ out = Console(highlight=False)
 
 RunDir = Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same data and model: same firmware.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
@@ -88,7 +89,7 @@ def optimize(
     macs: Annotated[int | None, typer.Option(help="Limit of multiply-accumulates.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Accuracy points that may be lost.")] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
-    seed: int = 0,
+    seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     input_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model does not tell.")] = None,
     mean: Annotated[str | None, typer.Option(help="Input mean for pixels in 0..1: one value or R,G,B.")] = None,
@@ -106,6 +107,10 @@ def optimize(
         if size is not None:
             parse_size(size)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
+    if not Path(data).exists():
+        raise DataError(f"The data '{data}' does not exist.", "Give a folder of class folders, or an .npz file.")
+    if ":" not in model and not Path(model).exists():
+        raise ModelError(f"There is no file {model}.", "A network in code is given as 'package.module:factory'.")
     _may_use(run_dir, force)
     with _interruptible():
         from thumbnet.story import optimize as run
@@ -134,7 +139,7 @@ def optimize(
 @app.command()
 def demo(
     run_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs/demo"),
-    seed: int = 0,
+    seed: Seed = 0,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
     force: Annotated[bool, typer.Option("--force", help="Start over, whatever is kept in --run-dir.")] = False,
     quiet: Quiet = False,

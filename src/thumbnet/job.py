@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,8 @@ def _per_channel(values: tuple[float, ...] | None, channels: int) -> tuple[float
 
 
 def _positive(name: str, value: float | None, *, zero: bool = False) -> float | None:
-    if value is not None and (value < 0 or (value == 0 and not zero) or value != value):
-        raise UsageError(f"{name} must be positive, not {value}.")
+    if value is not None and not (0 < value < math.inf or (value == 0 and zero)):
+        raise UsageError(f"{name} must be positive, not {value}.", "Leave it out for no limit.")
     return value
 
 

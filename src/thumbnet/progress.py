@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 
 
-@dataclass
+@dataclass(eq=False)
 class Stage:
     """One stage's counter."""
 
@@ -28,6 +28,7 @@ class Stage:
     started: float = field(default_factory=time.monotonic)
 
     def advance(self, steps: int = 1, info: str = "") -> None:
+        """Counts `steps` more; an empty `info` leaves the last one standing."""
         self.done += steps
         self.info = info or self.info
         self.on_change.changed(self)
@@ -39,7 +40,7 @@ class Stage:
     @property
     def remaining(self) -> float | None:
         """Seconds left at the rate so far; None before there is a rate."""
-        return self.seconds / self.done * (self.total - self.done) if self.done else None
+        return self.seconds / self.done * max(0, self.total - self.done) if self.done > 0 else None
 
 
 class _Sink:
@@ -49,45 +50,49 @@ class _Sink:
 
     def changed(self, stage: Stage) -> None: ...
 
-    def end(self, stage: Stage) -> None: ...
+    def end(self, stage: Stage, finished: bool) -> None: ...
 
     def note(self, text: str) -> None: ...
 
 
 class _Terminal(_Sink):
-    """A live bar, replaced by a line when its stage ends."""
+    """A live bar for each stage under way, replaced by a line when it ends. Texts are never read as markup."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
         self.bars: Bars | None = None
+        self.tasks: dict[Stage, TaskID] = {}
 
     def begin(self, stage: Stage) -> None:
-        self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[info]}"),
-            console=self.console,
-            transient=True,
-        )
-        self.bars.start()
-        self.task = self.bars.add_task(stage.name, total=stage.total, info="")
+        if self.bars is None:
+            self.bars = Bars(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[info]}", markup=False),
+                console=self.console,
+                transient=True,
+            )
+            self.bars.start()
+        self.tasks[stage] = self.bars.add_task(stage.name, total=stage.total, info="")
 
     def changed(self, stage: Stage) -> None:
         if self.bars is not None:
             left = stage.remaining
             text = stage.info if left is None else f"{duration(left)} left  {stage.info}"
-            self.bars.update(self.task, completed=stage.done, info=text)
+            self.bars.update(self.tasks[stage], completed=stage.done, info=text)
 
-    def end(self, stage: Stage) -> None:
+    def end(self, stage: Stage, finished: bool) -> None:
         if self.bars is not None:
-            self.bars.stop()
-            self.bars = None
-        self.console.print(_line(stage), highlight=False)
+            self.bars.remove_task(self.tasks.pop(stage))
+            if not self.tasks:
+                self.bars.stop()
+                self.bars = None
+        self.console.print(_line(stage, finished), highlight=False, markup=False)
 
     def note(self, text: str) -> None:
-        self.console.print(text, highlight=False, style="dim")
+        self.console.print(text, highlight=False, markup=False, style="dim")
 
 
 class _Lines(_Sink):
@@ -107,10 +112,10 @@ class _Lines(_Sink):
             self.last = now
             left = stage.remaining
             time_left = "" if left is None else f", {duration(left)} left"
-            self._print(f"  {stage.done}/{stage.total}{time_left}  {stage.info}")
+            self._print(f"  {stage.done}/{stage.total}{time_left}  {stage.info}".rstrip())
 
-    def end(self, stage: Stage) -> None:
-        self._print(f"  {_line(stage)}")
+    def end(self, stage: Stage, finished: bool) -> None:
+        self._print(f"  {_line(stage, finished)}")
 
     def note(self, text: str) -> None:
         self._print(text)
@@ -120,7 +125,7 @@ class _Lines(_Sink):
 
 
 class Progress:
-    """Passed through all stages; keeps the times of those that have ended."""
+    """Passed through all stages; keeps the times of those that came to their end."""
 
     def __init__(self, sink: _Sink) -> None:
         self._sink = sink
@@ -137,15 +142,19 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:
+        """A stage of `total` steps, to be counted by `advance`."""
         stage = Stage(name, max(1, total), self._sink)
         self._sink.begin(stage)
         try:
             yield stage
-        finally:
-            self._sink.end(stage)
-            self.finished.append((name, round(stage.seconds, 1), stage.info))
+        except BaseException:
+            self._sink.end(stage, False)
+            raise
+        self._sink.end(stage, True)
+        self.finished.append((name, round(stage.seconds, 1), stage.info))
 
     def note(self, text: str) -> None:
+        """A line of its own."""
         self._sink.note(text)
 
 
@@ -159,5 +168,7 @@ def duration(seconds: float) -> str:
     return f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
-def _line(stage: Stage) -> str:
+def _line(stage: Stage, finished: bool) -> str:
+    if not finished:
+        return f"{stage.name}: stopped after {duration(stage.seconds)}, at {stage.done} of {stage.total}"
     return f"{stage.name}: {duration(stage.seconds)}" + (f", {stage.info}" if stage.info else "")
