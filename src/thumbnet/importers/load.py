@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import pickle
 import re
+import struct
 import sys
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,11 @@ _NOT_YET = {
     ".pb": "TensorFlow SavedModel",
     ".mlmodel": "Core ML",
 }
+# What readers raise on damaged bytes.
+_DAMAGED = (
+    *(pickle.UnpicklingError, SafetensorError, struct.error, zipfile.BadZipFile, EOFError, OSError),
+    *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError),
+)
 _WAY_OUT = (
     "Save the network with torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2'), "
     "or give 'package.module:factory' as the model and this file as its weights."
@@ -167,8 +175,10 @@ def _state(path: Path) -> Mapping[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as e:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about the format; what it cannot read, it refuses
+            state = torch.load(path, weights_only=True, map_location="cpu")
+    except _DAMAGED as e:
         raise ModelError(
             f"{path} is not a file of weights ({type(e).__name__}).", "Save model.state_dict(), not the model itself."
         ) from e
