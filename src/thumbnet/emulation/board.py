@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,6 +17,7 @@ Register = Literal["r0", "sp", "lr", "pc"]
 
 STACK_PATTERN = 0xA5
 PAINTED_BYTES = 64 << 10  # how deep a stack can be seen
+GUARD_BYTES = 256  # watched behind the last variable, in case that is the arena
 MARGIN_BYTES = 64  # untouched paint that must remain
 
 
@@ -45,6 +47,9 @@ class Engine(Protocol):
 
     def go(self, start: int, until: int) -> None:
         """Runs from `start` to `until`. Raises `FaultError`."""
+
+    def strict(self) -> AbstractContextManager[None]:
+        """A slower mode that raises `VerificationError` for what the emulator would otherwise forgive."""
 
     def reset_counts(self) -> None: ...
 
@@ -84,7 +89,7 @@ class Board:
         return self._arena[1]
 
     def run(self, data: bytes) -> Run:
-        """One inference on `data`, from a freshly scrambled arena."""
+        """One inference on `data`, from a freshly scrambled arena; the first one is the strictest."""
         engine = self._engine
         if len(data) != self._sizes[0]:
             raise ValueError(f"the model takes {self._sizes[0]} bytes, not {len(data)}")
@@ -93,12 +98,13 @@ class Board:
         engine.write(self._input, data)
         before = self._static()
         engine.reset_counts()
-        self._go(self._invoke, self._return)
+        with engine.strict() if self._seed == 1 else nullcontext():
+            self._go(self._invoke, self._return)
         if engine.get("sp") != self._sp:
             raise VerificationError("model_invoke does not restore the stack pointer.")
         stack = self._stack_used()
         if self._static() != before:
-            raise VerificationError("model_invoke writes static data outside of its arena.")
+            raise VerificationError("model_invoke writes outside of its arena, to static data or behind it.")
         output = engine.read(self._output, self._sizes[1])
         return Run(output, self.counts().instructions(), stack)
 
@@ -120,6 +126,7 @@ class Board:
         self._invoke = self._image.symbol("model_invoke").address
         self._bss_end = self._image.symbol("__bss_end").address
         self._painted = max(self._bss_end, self._top - PAINTED_BYTES)
+        self._guard_end = min(self._bss_end + GUARD_BYTES, self._painted)
         # RAM is never zero after power-on
         engine.write(memory.ram_origin, np.random.default_rng(0).bytes(self._bss_end - memory.ram_origin))
         engine.write(self._painted, bytes([STACK_PATTERN]) * (self._top - self._painted))
@@ -169,11 +176,11 @@ class Board:
         self._engine.write(self._painted, bytes([STACK_PATTERN]) * (self._sp - self._painted))
 
     def _static(self) -> bytes:
-        """Everything from the start of RAM to the end of zeroed data, without the arena."""
+        """Everything from the start of RAM to a little behind the zeroed data, without the arena."""
         start, length = self._arena
         origin = self._memory.ram_origin
         behind = start + length
-        return self._engine.read(origin, start - origin) + self._engine.read(behind, self._bss_end - behind)
+        return self._engine.read(origin, start - origin) + self._engine.read(behind, self._guard_end - behind)
 
     def _stack_used(self) -> int:
         painted = self._engine.read(self._painted, self._sp - self._painted)

@@ -115,20 +115,20 @@ def call_costs(counts: Counts, image: Image, core: Core) -> tuple[CallCost, ...]
     branches = _branch_extra(counts, core)
     scale = core.cycles.get("scale", 1.0)
     top = image.symbol("model_invoke")
-    costs: list[CallCost] = []
+    calls: list[tuple[str, int, float]] = []
     pending = (0, 0.0)
     for row, taken in zip(counts.executed, branches, strict=True):
         instructions = int(row[begins].sum()) + pending[0]
         cycles = float((row[begins] * cost[begins]).sum() + taken) + pending[1]
         callee = _callee(counts, image, row, top)
-        pending = (instructions, cycles)
-        if callee is not None:
-            costs.append(CallCost(callee, instructions, round(cycles * scale)))
+        if callee is None:
+            pending = (instructions, cycles)
+        else:
+            calls.append((callee, instructions, cycles))
             pending = (0, 0.0)
-    if pending[0] and costs:
-        last = costs.pop()
-        costs.append(CallCost(last.function, last.instructions + pending[0], last.cycles + round(pending[1] * scale)))
-    return tuple(costs) or (CallCost("model_invoke", pending[0], round(pending[1] * scale)),)
+    function, instructions, cycles = calls.pop() if calls else (top.name, 0, 0.0)
+    calls.append((function, instructions + pending[0], cycles + pending[1]))
+    return tuple(CallCost(f, n, round(c * scale)) for f, n, c in calls)
 
 
 def function_costs(counts: Counts, image: Image, core: Core) -> dict[str, CallCost]:

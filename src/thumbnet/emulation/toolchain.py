@@ -109,6 +109,7 @@ def build(
                 *(f"-D{d}" for d in defines),
                 "-nostartfiles",
                 "-Wl,--gc-sections",
+                "-Wl,-e,Reset_Handler",
                 *(f"-Wl,-u,{name}" for name in KEPT),
                 "-T",
                 str(script),

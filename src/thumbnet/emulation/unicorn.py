@@ -6,8 +6,11 @@ import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from thumbnet.emulation.alignment import AlignmentCheck
 from thumbnet.emulation.board import Board, FaultError, Register, Run
 from thumbnet.emulation.counts import BlockCounter, Counts
 from thumbnet.emulation.toolchain import Firmware
@@ -44,6 +47,8 @@ class UnicornEngine:
         )
         self._uc.ctl_set_cpu_model(getattr(arm, f"UC_CPU_ARM_{core.unicorn_model}"))
         self._load(firmware)
+        self._core = core
+        self._library: Any = importlib.import_module("unicorn.unicorn_py3.unicorn").uclib
         self._counter = BlockCounter(firmware.image, "model_invoke")
         self._hook()
 
@@ -84,6 +89,16 @@ class UnicornEngine:
     def counts(self) -> Counts:
         return self._counter.counts()
 
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        """While it lasts, unaligned accesses are noted; at its end they raise where the core would fault."""
+        check = AlignmentCheck(self._uc, self._library, self._registers["pc"])
+        with check.watching(self._package.UC_HOOK_MEM_READ | self._package.UC_HOOK_MEM_WRITE):
+            self._uc.ctl_flush_tb()  # what is translated already would not look
+            yield
+        self._uc.ctl_flush_tb()
+        check.refuse(self._core)
+
     def _load(self, firmware: Firmware) -> None:
         uc, u, m = self._uc, self._package, firmware.memory
         if m.vectors_origin is not None:
@@ -96,9 +111,8 @@ class UnicornEngine:
 
     def _hook(self) -> None:
         """A native hook: one written in Python would make the run forty times slower."""
-        binding: Any = importlib.import_module("unicorn.unicorn_py3.unicorn")
         handle = ctypes.c_size_t()
-        code = binding.uclib.uc_hook_add(
+        code = self._library.uc_hook_add(
             self._uc._uch,
             ctypes.byref(handle),
             ctypes.c_int(self._package.UC_HOOK_BLOCK),
