@@ -1,8 +1,8 @@
 """Measures every kernel on every core that the emulator runs, and writes `src/thumbnet/cost/measured.json`.
 
 For each kernel and core, a firmware with many shapes of it runs in the emulator; instructions and modelled cycles of
-each call are fitted (non-negative least squares on relative errors) to the loop counts in `thumbnet.cost.features`. A second firmware
-with the kernel alone gives code size, tables and stack. Run it after a change to a kernel:
+each call are fitted (non-negative least squares on relative errors) to the loop counts in `thumbnet.cost.features`. A
+second firmware with the kernel alone gives code size, tables and stack. Run it after a change to a kernel:
 
     python benchmarks/fit_latency.py [--core cortex-m4] [--only tn_conv2d] [--json FILE]
 """
@@ -14,24 +14,24 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
-from thumbnet.cost import plan_arena
 from thumbnet.cost.features import FEATURES
 from thumbnet.cost.flash import constant_bytes
-from thumbnet.cost.kernels import choose
+from thumbnet.cost.kernels import Kernel, choose
 from thumbnet.cost.measured import source_hash
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.emulation.cycles import call_costs
 from thumbnet.emulation.toolchain import Firmware, build, version
 from thumbnet.emulation.unicorn import UnicornMachine
 from thumbnet.exporters.c import emit, write_firmware
-from thumbnet.integer.graph import IntegerGraph
-from thumbnet.targets import Target, load_target
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.targets import Isa, Target, load_target
 
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
 OUT = Path(__file__).parents[1] / "src/thumbnet/cost/measured.json"
@@ -73,7 +73,9 @@ def probes_of(function: str) -> list[Probe]:
     match function:
         case "tn_conv2d":
             grouped: list[Probe] = [
-                ((6, 6, 16), lambda b, x, g=g, k=k: b.conv2d(x, 16, (k, k), groups=g)) for g in (2, 4, 16) for k in (1, 3)
+                ((6, 6, 16), lambda b, x, g=g, k=k: b.conv2d(x, 16, (k, k), groups=g))
+                for g in (2, 4, 16)
+                for k in (1, 3)
             ]
             return [*conv_probes(), *grouped]
         case "tn_conv2d_dsp":
@@ -107,7 +109,9 @@ def probes_of(function: str) -> list[Probe]:
         case "tn_global_avg_pool":
             return [(s, lambda b, x: b.global_avg_pool(x)) for s in images]
         case "tn_copy_blocks":
-            return [(s, lambda b, x, a=a, n=n: b.slice(x, a, 0, n)) for s in images for a, n in ((2, 4), (0, 2), (1, 2))]
+            return [
+                (s, lambda b, x, a=a, n=n: b.slice(x, a, 0, n)) for s in images for a, n in ((2, 4), (0, 2), (1, 2))
+            ]
         case "tn_pad":
             return [(s, lambda b, x, p=p: b.pad(x, p)) for s in images for p in ((1, 1, 1, 1), (0, 0, 1, 2))]
         case "tn_resize_nearest":
@@ -138,17 +142,19 @@ def speed(function: str, target: Target, folder: Path) -> dict[str, Any]:
     ig = many(probes_of(function))
     firmware, machine = built(ig, target, folder)
     machine.run(np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes))
-    costs = call_costs(machine.counts(), firmware.image, target.core)
-    kernels = [choose(node, ig, target.core.isa) for node in ig.nodes]
-    called = [(node, kernel) for node, kernel in zip(ig.nodes, kernels, strict=True) if kernel.function]
-    assert len(called) == len(costs), (function, len(called), len(costs))
-    chosen = [(n, k, c) for (n, k), c in zip(called, costs, strict=True) if k.function == function]
-    if function == "tn_copy_blocks":  # the probes are preceded by copies of the same kernel: all of them count
-        chosen = [(n, k, c) for (n, k), c in zip(called, costs, strict=True)]
-    rows = np.array([FEATURES[function](n, ig, k) for n, k, _ in chosen], float)
+    calls = iter(call_costs(machine.counts(), firmware.image, target.core))
+    chosen: list[tuple[IntegerNode, Kernel, int, int]] = []
+    for node in ig.nodes:
+        kernel = choose(node, ig, target.core.isa)
+        parts = [next(calls) for _ in range(bool(kernel.function) + kernel.clamped)]
+        if kernel.function == function:
+            total = (sum(c.instructions for c in parts), sum(c.cycles for c in parts))
+            chosen.append((node, kernel, *total))
+    assert next(calls, None) is None, function
+    rows = np.array([FEATURES[function](n, ig, k) for n, k, *_ in chosen], float)
     fitted = {}
-    for what in ("instructions", "cycles"):
-        y = np.array([getattr(c, what) for *_, c in chosen], float)
+    for i, what in enumerate(("instructions", "cycles")):
+        y = np.array([row[2 + i] for row in chosen], float)
         coefficients, _ = nnls(rows / y[:, None], np.ones(len(y)))
         fitted[what] = [float(f"{v:.5g}") for v in coefficients]
         if what == "instructions":
@@ -176,12 +182,18 @@ def size(function: str, target: Target, folder: Path) -> dict[str, Any]:
     invoke = firmware.image.symbol("model_invoke").bytes
     total = sum(-(-n // 4) * 4 for n in (*sizes.values(), invoke))
     return {
-        "functions": {n: s for n, s in sizes.items() if n not in BASE},
+        "functions": {_unique(n, function): s for n, s in sizes.items() if n not in BASE},
         "base": {n: s for n, s in sizes.items() if n in BASE},
         "rest": firmware.image.sizes.code - total,
         "rodata": max(0, firmware.image.sizes.rodata - constants),
         "stack": run.stack_bytes,
     }
+
+
+def _unique(name: str, function: str) -> str:
+    """Static functions of different kernels may have the same name; library and tn_ functions are shared."""
+    shared = name.startswith(("tn_", "__", "mem", "compiler_rt"))
+    return name if shared else f"{function}/{name}"
 
 
 def functions_of(target: Target) -> list[str]:
@@ -190,18 +202,23 @@ def functions_of(target: Target) -> list[str]:
 
 
 def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
-    target = load_target(core)
+    board = load_target(core)
     kernels: dict[str, Any] = dict(old.get("kernels", {})) if only else {}
     base, rest = old.get("base_functions", {}), old.get("base_bytes", 0)
-    for function in functions_of(target):
+    for function in functions_of(board):
         if only and function != only:
             continue
+        isa: Isa = board.core.isa if function.endswith("_dsp") else "generic"
+        target = replace(board, core=replace(board.core, isa=isa))
         with tempfile.TemporaryDirectory() as folder:
             sizes = size(function, target, Path(folder) / "one")
             fitted = speed(function, target, Path(folder) / "many")
         base, rest = sizes.pop("base"), sizes.pop("rest")
         kernels[function] = {**sizes, **fitted}
-        print(f"{core:14} {function:28} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}", flush=True)
+        print(
+            f"{core:14} {function:28} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}",
+            flush=True,
+        )
     return {"base_functions": base, "base_bytes": rest, "kernels": kernels}
 
 

@@ -1,7 +1,7 @@
 """What the running time of each kernel is linear in: counts of its loops' iterations, from shapes alone.
 
-One function per kernel returns a tuple of counts; `thumbnet.cost.latency` multiplies them with coefficients fitted to the
-emulator's exact instruction counts. The constant 1 (the call) is always the first.
+One function per kernel returns a tuple of counts; `thumbnet.cost.latency` multiplies them with coefficients fitted to
+the emulator's exact instruction counts. The constant 1 (the call) is always the first.
 """
 
 from __future__ import annotations
@@ -88,7 +88,15 @@ def _dot2(columns: int, values: int, channels: int) -> Features:
     """Loops of tn_columns_dsp: `columns` pairs of `values` values, times `channels`."""
     fours, groups = -(-values // 4), -(-channels // 4)
     runs = columns * groups
-    return (columns, runs, runs * fours, runs * (fours % 2), columns * fours, columns * (channels % 4 > 0), columns * (channels % 4))
+    return (
+        columns,
+        runs,
+        runs * fours,
+        runs * (fours % 2),
+        columns * fours,
+        columns * (channels % 4 > 0),
+        columns * (channels % 4),
+    )
 
 
 def conv2d_1x1_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -110,7 +118,7 @@ def conv2d_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
 
 
 def _windows(w: Window) -> tuple[Booleans, Booleans]:
-    """Per output pixel: whether its windows lies inside between left and right, [pixels]; and each row, [pixels, kernel_h]."""
+    """Per output pixel: whether its window lies inside from left to right [pixels], and each row [pixels, kernel_h]."""
     left = np.arange(w.out_w) * w.stride[1] - w.padding[1]
     whole = (left >= 0) & (left + w.kernel[1] <= w.in_w) & (w.dilation[1] == 1)
     top = np.arange(w.out_h) * w.stride[0] - w.padding[0]

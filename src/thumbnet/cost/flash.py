@@ -49,7 +49,7 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
 
 
 def code_bytes(kernels: Iterable[Kernel], sites: int, costs: Measured) -> int:
-    """Vectors, start-up, accessors, kernels and what they call, and `model_invoke` with its call sites (`sites` bytes)."""
+    """Vectors, start-up, accessors, kernels and what they call, and `model_invoke` with call sites of `sites` bytes."""
     functions = dict(costs.base_functions)
     for function in {k.function for k in kernels if k.function}:
         functions |= costs.kernels[function].functions
@@ -64,8 +64,8 @@ def kernel_rodata_bytes(kernels: Iterable[Kernel], costs: Measured) -> int:
 def site_bytes(addresses: Iterable[tuple[int, ...]], thumb2: bool) -> int:
     """Bytes of `model_invoke`: one call for each tuple of arena offsets.
 
-    Thumb-2 loads the parameters' address in 8 bytes (movw, movt), an arena address in 2 (offset 0), 4 (below 4096) or 6,
-    and calls in 4. Armv6-M has literal pools: 2 + 4 for each constant, 2 for an addition.
+    Thumb-2 loads the parameters' address in 8 bytes (movw, movt), an arena address in 2 (offset 0), 4 (below 4096) or
+    6, and calls in 4. Armv6-M has literal pools: 2 + 4 for each constant, 2 for an addition.
     """
     total = 8
     for offsets in addresses:

@@ -1,4 +1,4 @@
-"""Which kernel computes a node on an instruction set, what working memory it takes, and in which order it reads and writes.
+"""Which kernel computes a node on an instruction set, its working memory, and its order of reads and writes.
 
 The memory planner, the flash and latency models and the C exporter all ask here, so they always agree.
 """
@@ -161,6 +161,31 @@ def _depthwise_dsp(node: IntegerNode, w: Window, clamped: bool, clamp: tuple[str
     function = f"tn_depthwise_conv2d_k{w.kernel[0]}_dsp"
     sources = (f"dsp/depthwise_conv2d_k{w.kernel[0]}.c", *_ROWS, *clamp)
     return Kernel(function, sources, rows * pitch * 2, (strip_overlap(w, strip),), strip, clamped)
+
+
+def _simple(node: IntegerNode, ig: IntegerGraph) -> Kernel:
+    """Operations without a window, the same on every instruction set."""
+    over = Overlap(0)
+    repeats = len(node.inputs) == 2 and ig.tensors[node.inputs[1]].bytes < ig.tensors[node.name].bytes
+    second = None if repeats else over
+    match node.op:
+        case "dense":
+            return Kernel("tn_dense", ("generic/dense.c",), 0, (None,))
+        case "add" | "sub":
+            return Kernel("tn_add", ("generic/add.c",), 0, (over, second))
+        case "mul":
+            return Kernel("tn_mul", ("generic/mul.c",), 0, (over, second))
+        case "global_avg_pool":
+            return Kernel("tn_global_avg_pool", ("generic/global_avg_pool.c",), 0, (Overlap(0, exact=True),))
+        case "lut" | "requantize" | "softmax":
+            return Kernel(f"tn_{node.op}", (f"generic/{node.op}.c",), 0, (over,))
+        case "concat" | "slice":
+            return Kernel("tn_copy_blocks", ("generic/copy_blocks.c",), 0, (None,) * len(node.inputs))
+        case "pad" | "resize_nearest":
+            return Kernel(f"tn_{node.op}", (f"generic/{node.op}.c",), 0, (None,))
+        case "reshape":
+            return Kernel("", (), 0, (Overlap(0, exact=True),))
+    raise UnsupportedOpError(node.op, node.name, "There is no C kernel for it yet.")
 
 
 _DOT2 = ("dsp/tn_kernels_dsp.h", "dsp/dot2.S")

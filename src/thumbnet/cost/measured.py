@@ -1,7 +1,7 @@
-"""Code sizes, stack depths and speed coefficients of the kernels, measured once per core and shipped as `measured.json`.
+"""Code sizes, stack depths and speed coefficients of the kernels, measured once per core, shipped as `measured.json`.
 
-`benchmarks/fit_latency.py` writes the file. It holds the hash of the kernels' sources, and a test compares that with the
-sources at hand: whoever changes a kernel measures again.
+`benchmarks/fit_latency.py` writes the file. It holds the hash of the kernels' sources, and a test compares that with
+the sources at hand: whoever changes a kernel measures again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thumbnet.errors import TargetError
 
 @dataclass(frozen=True)
 class KernelCost:
-    """One kernel on one core. `functions`: bytes of each function it brings along, those shared with others included."""
+    """One kernel on one core. `functions`: bytes of each function it brings along, shared ones included."""
 
     functions: Mapping[str, int]
     rodata_bytes: int
@@ -73,9 +73,7 @@ def measured(core: str) -> Measured:
         raise TargetError(f"There are no kernel measurements for the core '{core}'.", f"Known: {', '.join(cores)}.")
     data = cores[name]
     kernels = {
-        k: KernelCost(
-            v["functions"], v["rodata"], v["stack"], tuple(v["instructions"]), tuple(v["cycles"]), v["error"]
-        )
+        k: KernelCost(v["functions"], v["rodata"], v["stack"], tuple(v["instructions"]), tuple(v["cycles"]), v["error"])
         for k, v in data["kernels"].items()
     }
     return Measured(data["base_functions"], data["base_bytes"], kernels)

@@ -46,8 +46,8 @@ class _Problem:
 def plan_arena(ig: IntegerGraph, isa: Isa) -> ArenaPlan:
     """Offsets of all activations and scratch buffers of `ig` with the kernels of `isa`.
 
-    First fit in several orders; the best order is improved by placing first what ended up highest, until the lower bound
-    is met or `IMPROVEMENT_ROUNDS` have passed. Deterministic.
+    First fit in several orders; the best order is improved by placing first what ended up highest, until the lower
+    bound is met or `IMPROVEMENT_ROUNDS` have passed. Deterministic.
     """
     problem = _problem(ig, isa)
     best_peak, best = _search(problem)
@@ -158,7 +158,7 @@ def _problem(ig: IntegerGraph, isa: Isa) -> _Problem:
 
 def _items(ig: IntegerGraph, kernels_scratch: list[int], roots: dict[str, str]) -> tuple[_Item, ...]:
     last = max(0, len(ig.nodes) - 1)
-    first = {t: 0 for t in ig.inputs} | {node.name: step for step, node in enumerate(ig.nodes)}
+    first = dict.fromkeys(ig.inputs, 0) | {node.name: step for step, node in enumerate(ig.nodes)}
     use: dict[str, int] = {}
     for t, root in roots.items():
         use[root] = max(use.get(root, 0), first[t])

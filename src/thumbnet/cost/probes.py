@@ -1,4 +1,4 @@
-"""Synthetic integer networks with random weights: what the cost models are fitted to, and what tests feed to kernels."""
+"""Synthetic integer networks with random weights, for fitting the cost models and for testing kernels."""
 
 from __future__ import annotations
 

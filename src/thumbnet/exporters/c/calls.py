@@ -92,9 +92,7 @@ def _clamped(site: Site, made: Call) -> Call:
 def _packed(site: Site) -> tuple[str, dict[str, int | str]]:
     node = site.node
     weight = node.arrays["weight"].astype(np.int8).reshape(len(node.arrays["bias"]), -1)
-    packed = dual_lane(
-        weight, folded_bias(node, site.zero_point(0)), node.arrays["multiplier"], node.arrays["shift"]
-    )
+    packed = dual_lane(weight, folded_bias(node, site.zero_point(0)), node.arrays["multiplier"], node.arrays["shift"])
     return spell.array(f"{site.name}_packed", packed), {"packed": f"{site.name}_packed"}
 
 
@@ -128,11 +126,12 @@ def _dense(site: Site) -> Call:
     fields: dict[str, int | str] = {"in_c": int(in_c), "out_c": int(out_c), "out_zero_point": site.out_zero_point}
     if site.kernel.function == "tn_dense_dsp":
         array, field = _packed(site)
-        params = _with_params(
-            site, "tn_dense_dsp_params", field | fields, site.inputs[0], site.output, site.scratch
-        )
+        params = _with_params(site, "tn_dense_dsp_params", field | fields, site.inputs[0], site.output, site.scratch)
         return _clamped(site, Call((array, *params.constants), params.statements))
-    arrays = {"weight": node.arrays["weight"].astype(np.int8), "bias": folded_bias(node, site.zero_point(0))}
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "weight": node.arrays["weight"].astype(np.int8),
+        "bias": folded_bias(node, site.zero_point(0)),
+    }
     fields |= {key: f"{site.name}_{key}" for key in arrays}
     fields |= {"multiplier": int(node.arrays["multiplier"][0]), "shift": int(node.arrays["shift"][0]), **site.clamp}
     params = _with_params(site, "tn_dense_params", fields, site.inputs[0], site.output)

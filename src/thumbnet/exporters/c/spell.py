@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 LINE = 116
 _KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while class new delete "
-    "private public protected template this namespace operator try catch throw using virtual true false bool and or not "
-    "arena in out main".split()
-)
-_CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "uint32": "uint32_t"}
+    (
+        "auto break case char const continue default do double else enum extern float for goto if inline int long "
+        "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
+        "class new delete private public protected template this namespace operator try catch throw using virtual true "
+        "false bool and or not arena m main"
+    ).split()
+)  # of C and C++, and the names that model.c uses itself
+_CTYPES = {"int8": "int8_t", "int32": "int32_t"}
 
 
 def identifiers(names: Iterable[str]) -> dict[str, str]:
@@ -66,16 +69,12 @@ def wrapped(values: Sequence[str], indent: str = "    ") -> str:
     return "\n".join(lines)
 
 
-def array(name: str, values: npt.NDArray[np.generic], alignment: int = 0) -> str:
+def array(name: str, values: npt.NDArray[np.integer[Any]]) -> str:
     """A static constant array of the flattened values."""
     flat = np.asarray(values).ravel()
     kind = str(flat.dtype)
-    if kind == "uint32":
-        spelled = [f"0x{v:08x}" for v in flat.tolist()]
-    else:
-        spelled = [number(v) for v in flat.tolist()]
-    align = f" MODEL_ALIGNED({alignment})" if alignment else ""
-    return f"static const {_CTYPES[kind]} {name}[{flat.size}]{align} = {{\n{wrapped(spelled)}\n}};\n"
+    spelled = [number(v) for v in flat.tolist()]
+    return f"static const {_CTYPES[kind]} {name}[{flat.size}] = {{\n{wrapped(spelled)}\n}};\n"
 
 
 def struct(kind: str, name: str, fields: Mapping[str, int | str]) -> str:
