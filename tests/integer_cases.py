@@ -62,7 +62,7 @@ def assert_equals_tflm(graph: IntegerGraph, seed: int = 0, random: int = 3) -> n
     """The simulator's output, once it is known to be TFLM's byte for byte."""
     feeds = stimuli(graph, seed, random)
     simulated = run(graph, feeds)[graph.outputs[0]]
-    expected = run_tflm(to_tflite(graph), [feeds[v] for v in graph.inputs])
+    expected = run_tflm(to_tflite(graph), [feeds[v] for v in graph.inputs], isolated=False)
     np.testing.assert_array_equal(simulated, expected)
     return simulated
 

@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import importlib.util
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from thumbnet.errors import ToolchainError
+from thumbnet.exporters import tflm_child
+
+Int8s = npt.NDArray[np.int8]
 
 _OVERHEAD_BYTES = 1 << 16  # of the interpreter, plus so much per tensor
 _TENSOR_BYTES = 1 << 10
+_KEPT_LOG = 400  # characters of what TFLM printed
 
 
-def run_tflm(
-    model: bytes, inputs: npt.NDArray[np.int8] | Sequence[npt.NDArray[np.int8]]
-) -> npt.NDArray[np.int8] | tuple[npt.NDArray[np.int8], ...]:
-    """Runs a TFLite file sample by sample: inputs int8 [N, *shape] (one array, or one per input of the file).
+def run_tflm(model: bytes, inputs: Int8s | Sequence[Int8s], *, isolated: bool = True) -> Int8s | tuple[Int8s, ...]:
+    """Runs a TFLite file sample by sample: inputs int8 [N, *shape] (one array, or one per input of the file), N ≥ 1.
 
-    Returns int8 [N, *output shape]; a tuple of them where the file has several outputs. Raises `ToolchainError` where
-    the package is absent or refuses the file.
+    Returns int8 [N, *output shape]; a tuple of them where the file has several outputs. TFLM aborts its process on
+    files it cannot run: `isolated` gives it a process of its own. Raises `ToolchainError` where the package is absent
+    or refuses the file.
     """
-    try:
-        from tflite_micro.python.tflite_micro import runtime
-    except ImportError as e:
+    if importlib.util.find_spec("tflite_micro") is None:
         raise ToolchainError(
             "The Python package 'tflite-micro' is not installed.",
             "Install it with `pip install 'thumbnet[tflm]'` (Linux on x86-64 or AArch64).",
-        ) from e
+        )
     feeds = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
     arena, outputs = _inspect(model)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the package prints its count of variables
-            interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena)
-        samples = [_invoke(interpreter, [x[k : k + 1] for x in feeds], outputs) for k in range(len(feeds[0]))]
-    except (RuntimeError, ValueError) as e:
-        raise ToolchainError(f"TensorFlow Lite Micro refuses the file: {e}.", "Please report this model.") from e
-    stacked = tuple(np.concatenate([s[k] for s in samples]) for k in range(outputs))
-    return stacked[0] if outputs == 1 else stacked
-
-
-def _invoke(interpreter: Any, feeds: list[npt.NDArray[np.int8]], outputs: int) -> list[npt.NDArray[np.int8]]:
-    for k, x in enumerate(feeds):
-        interpreter.set_input(x, k)
-    interpreter.invoke()
-    return [np.array(interpreter.get_output(k), np.int8) for k in range(outputs)]
+    if isolated:
+        results = _in_child(model, arena, feeds, outputs)
+    else:
+        try:
+            results = tflm_child.invoke_all(model, arena, feeds, outputs)
+        except (RuntimeError, ValueError) as e:
+            raise _refused(str(e)) from e
+    return results[0] if outputs == 1 else tuple(results)
 
 
 def _inspect(model: bytes) -> tuple[int, int]:
     """(arena that surely suffices, number of outputs)."""
     graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)).subgraphs[0]
     activations = sum(prod(int(s) for s in t.shape) for t in graph.tensors if t.buffer == 0)
-    return _OVERHEAD_BYTES + 2 * activations + _TENSOR_BYTES * len(graph.tensors) + 8 * len(model), len(graph.outputs)
+    arena = _OVERHEAD_BYTES + 2 * activations + _TENSOR_BYTES * len(graph.tensors) + 8 * len(model)
+    return arena, len(graph.outputs)
+
+
+def _in_child(model: bytes, arena: int, feeds: Sequence[Int8s], outputs: int) -> list[Int8s]:
+    with tempfile.TemporaryDirectory(prefix="thumbnet-") as folder:
+        request, result = Path(folder, "request.npz"), Path(folder, "result.npz")
+        arrays = {f"input{i}": x for i, x in enumerate(feeds)}
+        scalars = {"arena": np.int64(arena), "outputs": np.int64(outputs)}
+        np.savez(request, model=np.frombuffer(model, np.uint8), **scalars, **arrays)  # type: ignore[arg-type]
+        command = [sys.executable, tflm_child.__file__, str(request), str(result)]
+        process = subprocess.run(command, capture_output=True, check=False)
+        if process.returncode != 0:
+            raise _refused(process.stderr.decode(errors="replace").strip()[-_KEPT_LOG:])
+        with np.load(result, allow_pickle=False) as r:
+            return [r[f"output{i}"] for i in range(outputs)]
+
+
+def _refused(log: str) -> ToolchainError:
+    return ToolchainError(f"TensorFlow Lite Micro cannot run the file: {log}", "Please report this model.")

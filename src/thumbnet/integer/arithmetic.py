@@ -93,7 +93,10 @@ def high_multiply(a: Any, b: Any) -> Ints:
 def rounding_right_shift(x: Any, exponent: Any) -> Ints:
     """round(x / 2^exponent), halves away from zero: gemmlowp's RoundingDivideByPOT."""
     x, n = np.asarray(x, np.int64), np.asarray(exponent, np.int64)
-    shifted: Ints = (x + ((1 << n) >> 1) - ((x < 0) & (n > 0))) >> n
+    shifted: Ints = np.asarray(x + ((1 << n) >> 1))  # and from here in place: most of a simulation passes through here
+    negative = x >> 63
+    shifted += negative if np.all(n) else negative * (n > 0)
+    shifted >>= n
     return shifted
 
 

@@ -40,7 +40,7 @@ def test_tables_equal_tflm(kind: str, scale: float) -> None:
         y = output(kind, x)
         graph = graph_of([x, y], [x], [build.lut("y", x, y, kind, alpha=0.1)])
         simulated = run(graph, ALL)["y"]
-        np.testing.assert_array_equal(simulated, run_tflm(to_tflite(graph), ALL))
+        np.testing.assert_array_equal(simulated, run_tflm(to_tflite(graph), ALL, isolated=False))
         real = FUNCTIONS[kind](x.scale * (ALL.astype(float) - zero_point))
         ideal = np.clip(np.rint(real / y.scale) + y.zero_point, -128, 127)
         assert np.abs(simulated - ideal).max() <= 2
@@ -53,7 +53,7 @@ def test_leaky_slopes_equal_tflm(alpha: float) -> None:
         QTensor("y", (256,), float(np.float32(0.021)), -50),
     )
     graph = graph_of([x, y], [x], [build.lut("y", x, y, "leaky_relu", alpha=alpha)])
-    np.testing.assert_array_equal(run(graph, ALL)["y"], run_tflm(to_tflite(graph), ALL))
+    np.testing.assert_array_equal(run(graph, ALL)["y"], run_tflm(to_tflite(graph), ALL, isolated=False))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -69,4 +69,4 @@ def test_softmax_equals_tflm(scale: float, shape: tuple[int, ...]) -> None:
         np.full(shape, -128),
     ]
     values = np.stack(spreads).astype(np.int8)
-    np.testing.assert_array_equal(run(graph, values)["y"], run_tflm(to_tflite(graph), values))
+    np.testing.assert_array_equal(run(graph, values)["y"], run_tflm(to_tflite(graph), values, isolated=False))
