@@ -107,6 +107,8 @@ def optimize(
         if size is not None:
             parse_size(size)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
+    if force and run_dir is None:
+        raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
     if not Path(data).exists():
         raise DataError(f"The data '{data}' does not exist.", "Give a folder of class folders, or an .npz file.")
     if ":" not in model and not Path(model).exists():
@@ -246,8 +248,6 @@ def _may_use(run_dir: Path | None, force: bool) -> None:
     """Tells at once where the run directory cannot be used, and makes it forget where asked to."""
     from thumbnet.runs import forget, locked
 
-    if force and run_dir is None:
-        raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
     if run_dir is not None and force:
         forget(run_dir)
     elif run_dir is not None and run_dir.exists():

@@ -243,7 +243,7 @@ def _change(name: str, stored: Any, wanted: Any) -> str:
         return f"its {name} differs"
     if isinstance(stored, dict) and isinstance(wanted, dict):
         inner = [k for k in {**stored, **wanted} if stored.get(k) != wanted.get(k)]
-        return "; ".join(_change(f"{k} in {name}", stored.get(k), wanted.get(k)) for k in inner)
+        return "; ".join(_change(k, stored.get(k), wanted.get(k)) for k in inner)
     return f"its {name} is {texts[0]}, not {texts[1]}"
 
 

@@ -65,7 +65,7 @@ def test_another_job_is_refused_and_told_what_differs(tmp_path: Path) -> None:
     with RunDirectory.open(tmp_path / "r", JOB):
         pass
     with (
-        pytest.raises(RunError, match=r"belongs to another job \(its seed differs\).*--run-dir"),
+        pytest.raises(RunError, match=r"belongs to another job \(its seed is 0, not 1\).*--run-dir"),
         RunDirectory.open(tmp_path / "r", {**JOB, "seed": 1}),
     ):
         pass
