@@ -10,13 +10,13 @@ from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 # sizeof of the parameter structs in tn_kernels.h on a 32-bit core
 STRUCT_BYTES = {
-    "tn_conv2d": 44,
-    "tn_depthwise_conv2d": 44,
+    "tn_conv2d": 32 + 16,
+    "tn_depthwise_conv2d": 32 + 16,
     "tn_dense": 20,
-    "tn_conv2d_dsp": 26,
-    "tn_conv2d_1x1_dsp": 26,
-    "tn_depthwise_conv2d_k3_dsp": 44,
-    "tn_depthwise_conv2d_k5_dsp": 44,
+    "tn_conv2d_dsp": 32,
+    "tn_conv2d_1x1_dsp": 32,
+    "tn_depthwise_conv2d_k3_dsp": 32 + 16,
+    "tn_depthwise_conv2d_k5_dsp": 32 + 16,
     "tn_dense_dsp": 9,
     "tn_add": 28,
     "tn_mul": 16,
@@ -34,7 +34,7 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     """(weights, parameters and tables) that the node puts into flash, each array rounded up to its alignment."""
     weight = int(node.arrays["weight"].size) if "weight" in node.arrays else 0
     struct = _aligned(STRUCT_BYTES.get(kernel.function, 0))
-    if kernel.function in ("tn_conv2d_dsp", "tn_conv2d_1x1_dsp", "tn_dense_dsp"):
+    if kernel.packed:
         channels = len(node.arrays["bias"])
         groups, fours = -(-channels // 4), -(-(weight // channels) // 4)
         return weight, struct + groups * (36 + 16 * fours) - weight

@@ -39,6 +39,15 @@ class Kernel:
     strip: int = 0  # output rows per strip, depthwise only
     clamped: bool = False  # the output is clamped by a second pass
 
+    @property
+    def dsp(self) -> bool:
+        return self.function.endswith("_dsp")
+
+    @property
+    def packed(self) -> bool:
+        """Whether weights are stored in dual lanes (`thumbnet.exporters.c.packing`)."""
+        return self.function in ("tn_conv2d_dsp", "tn_conv2d_1x1_dsp", "tn_dense_dsp")
+
 
 @dataclass(frozen=True)
 class Window:

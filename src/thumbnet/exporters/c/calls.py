@@ -89,35 +89,45 @@ def _clamped(site: Site, made: Call) -> Call:
     return Call(made.constants, (*made.statements, f"tn_clamp_dsp({site.output}, {site.size}, {low}, {high});"))
 
 
-def _packed(site: Site) -> tuple[str, dict[str, int | str]]:
+def _packed(site: Site) -> str:
     node = site.node
     weight = node.arrays["weight"].astype(np.int8).reshape(len(node.arrays["bias"]), -1)
     packed = dual_lane(weight, folded_bias(node, site.zero_point(0)), node.arrays["multiplier"], node.arrays["shift"])
-    return spell.array(f"{site.name}_packed", packed), {"packed": f"{site.name}_packed"}
+    return spell.array(f"{site.name}_packed", packed)
 
 
-def _convolution(site: Site) -> Call:
-    if site.kernel.function in ("tn_conv2d_dsp", "tn_conv2d_1x1_dsp"):
-        array, field = _packed(site)
-        params = _with_params(
-            site, "tn_conv2d_dsp_params", field | _geometry(site), site.inputs[0], site.output, site.scratch
-        )
-        return _clamped(site, Call((array, *params.constants), params.statements))
+def _channel_constants(site: Site) -> tuple[str, ...]:
+    """The arrays of tn_conv2d_constants, and the struct itself."""
     node = site.node
     weight, multiplier, shift = (node.arrays[k] for k in ("weight", "multiplier", "shift"))
-    dsp = site.kernel.function.endswith("_dsp")
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "weight": (np.moveaxis(weight, -1, 0) if node.op == "depthwise_conv2d" else weight).astype(np.int8),
         "bias": folded_bias(node, site.zero_point(0)),
         "multiplier": multiplier.astype(np.int32),
-        "shift": right_shifts(multiplier, shift) if dsp else shift.astype(np.int8),
+        "shift": right_shifts(multiplier, shift) if site.kernel.dsp else shift.astype(np.int8),
     }
     fields: dict[str, int | str] = {key: f"{site.name}_{key}" for key in arrays}
-    fields |= {"groups": int(node.attrs.get("groups", 1)), "strip": site.kernel.strip}
-    fields |= {**_geometry(site), **site.clamp}
-    params = _with_params(site, "tn_conv2d_params", fields, site.inputs[0], site.output, site.scratch)
-    constants = tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items())
-    return _clamped(site, Call(constants + params.constants, params.statements))
+    return (
+        *(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()),
+        spell.struct("tn_conv2d_constants", f"{site.name}_constants", fields),
+    )
+
+
+def convolution_constants(site: Site) -> tuple[str, ...]:
+    """Definitions of everything that a convolution's `tn_conv2d_params`, called `site.name`, needs, and the struct."""
+    constants: tuple[str, ...]
+    if site.kernel.packed:
+        constants, address = (_packed(site),), f"{site.name}_packed"
+    else:
+        constants, address = _channel_constants(site), f"&{site.name}_constants"
+    groups = int(site.node.attrs.get("groups", 1))
+    fields: dict[str, int | str] = {"constants": address, "groups": groups, "strip": site.kernel.strip}
+    return (*constants, spell.struct("tn_conv2d_params", site.name, {**fields, **_geometry(site), **site.clamp}))
+
+
+def _convolution(site: Site) -> Call:
+    statement = f"{site.kernel.function}(&{site.name}, {site.inputs[0]}, {site.output}, {site.scratch});"
+    return _clamped(site, Call(convolution_constants(site), (statement,)))
 
 
 def _dense(site: Site) -> Call:
@@ -125,9 +135,9 @@ def _dense(site: Site) -> Call:
     out_c, in_c = node.arrays["weight"].shape
     fields: dict[str, int | str] = {"in_c": int(in_c), "out_c": int(out_c), "out_zero_point": site.out_zero_point}
     if site.kernel.function == "tn_dense_dsp":
-        array, field = _packed(site)
-        params = _with_params(site, "tn_dense_dsp_params", field | fields, site.inputs[0], site.output, site.scratch)
-        return _clamped(site, Call((array, *params.constants), params.statements))
+        fields["packed"] = f"{site.name}_packed"
+        params = _with_params(site, "tn_dense_dsp_params", fields, site.inputs[0], site.output, site.scratch)
+        return _clamped(site, Call((_packed(site), *params.constants), params.statements))
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "weight": node.arrays["weight"].astype(np.int8),
         "bias": folded_bias(node, site.zero_point(0)),

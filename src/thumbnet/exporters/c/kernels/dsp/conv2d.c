@@ -4,24 +4,24 @@ typedef struct {
     int32_t top, left; /* of the pixel's window */
 } place;
 
-static const int8_t *tap(const tn_conv2d_dsp_params *p, const int8_t *in, const int8_t *pad, int32_t row, int32_t col)
+static const int8_t *tap(const tn_conv2d_params *p, const int8_t *in, const int8_t *pad, int32_t row, int32_t col)
 {
     const int inside = row >= 0 && row < p->in_h && col >= 0 && col < p->in_w;
     return inside ? in + (row * p->in_w + col) * p->in_c : pad;
 }
 
-static int whole_rows(const tn_conv2d_dsp_params *p, place a)
+static int whole_rows(const tn_conv2d_params *p, place a)
 {
     return p->dilation_w == 1 && a.left >= 0 && a.left + p->kernel_w <= p->in_w;
 }
 
-static int row_inside(const tn_conv2d_dsp_params *p, int32_t row)
+static int row_inside(const tn_conv2d_params *p, int32_t row)
 {
     return row >= 0 && row < p->in_h;
 }
 
 /* Columns of two pixels where in_c is a multiple of 4: straight from the input, row by row or tap by tap. */
-static uint32_t *gather(const tn_conv2d_dsp_params *p, const int8_t *in, const int8_t *pad, place a, place b,
+static uint32_t *gather(const tn_conv2d_params *p, const int8_t *in, const int8_t *pad, place a, place b,
                         uint32_t *columns)
 {
     const int whole = whole_rows(p, a) && whole_rows(p, b);
@@ -54,7 +54,7 @@ static int8_t *copy(int8_t *to, const int8_t *from, int32_t count)
 }
 
 /* One pixel's column as bytes, for channels that do not come in fours. */
-static void gather_bytes(const tn_conv2d_dsp_params *p, const int8_t *in, const int8_t *pad, place a, int8_t *column)
+static void gather_bytes(const tn_conv2d_params *p, const int8_t *in, const int8_t *pad, place a, int8_t *column)
 {
     const int whole = whole_rows(p, a);
     for (int32_t i = 0; i < p->kernel_h; i++) {
@@ -73,7 +73,7 @@ static void gather_bytes(const tn_conv2d_dsp_params *p, const int8_t *in, const 
  * 4, scratch holds 4 k bytes of columns, in_c bytes (rounded up likewise) of padding, and, where in_c is no multiple
  * of 4, 2 k bytes of columns as they are.
  * Order: two pixels at a time in raster order, both read before either is written. */
-void tn_conv2d_dsp(const tn_conv2d_dsp_params *p, const int8_t *in, int8_t *out, void *scratch)
+void tn_conv2d_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
 {
     const int32_t taps = (p->kernel_h * p->kernel_w * p->in_c + 3) & ~3;
     uint32_t *const columns = (uint32_t *)scratch;
@@ -106,7 +106,7 @@ void tn_conv2d_dsp(const tn_conv2d_dsp_params *p, const int8_t *in, int8_t *out,
         } else {
             end = gather(p, in, pad, a, b, columns);
         }
-        tn_columns_dsp(columns, end, p->packed, p->out_c, p->out_zero_point, out, out_b);
+        tn_columns_dsp(columns, end, (const int32_t *)p->constants, p->out_c, p->out_zero_point, out, out_b);
         out = out_b + p->out_c;
         if (++x == p->out_w) {
             x = 0;

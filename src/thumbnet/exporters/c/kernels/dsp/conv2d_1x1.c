@@ -2,7 +2,7 @@
 
 /* One tap, no padding, in_c a multiple of 4, any stride. Scratch: 4 * in_c bytes.
  * Order: two pixels at a time in raster order, both read before either is written. */
-void tn_conv2d_1x1_dsp(const tn_conv2d_dsp_params *p, const int8_t *in, int8_t *out, void *scratch)
+void tn_conv2d_1x1_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
 {
     uint32_t *const columns = (uint32_t *)scratch;
     const int32_t step = p->stride_w * p->in_c;
@@ -20,7 +20,7 @@ void tn_conv2d_1x1_dsp(const tn_conv2d_dsp_params *p, const int8_t *in, int8_t *
             out_q = out;
         }
         const uint32_t *const end = tn_widen2_dsp(in, q, columns, p->in_c >> 2);
-        tn_columns_dsp(columns, end, p->packed, p->out_c, p->out_zero_point, out, out_q);
+        tn_columns_dsp(columns, end, (const int32_t *)p->constants, p->out_c, p->out_zero_point, out, out_q);
         in = q + step;
         out = out_q + p->out_c;
         left -= 2;

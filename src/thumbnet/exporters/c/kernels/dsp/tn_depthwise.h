@@ -50,6 +50,7 @@ static inline void tn_depthwise(const tn_conv2d_params *p, const int8_t *in, int
     const int32_t room = pitch - p->pad_left;
     const int32_t columns = p->in_w < room ? p->in_w : room;
     const int32_t taps = p->kernel_h * p->kernel_w;
+    const tn_conv2d_constants *const k = (const tn_conv2d_constants *)p->constants;
     tn_depthwise_rows r;
     tn_fill_line(lines, p->in_zero_point, held * pitch);
     r.pitch = 2 * pitch;
@@ -61,10 +62,10 @@ static inline void tn_depthwise(const tn_conv2d_params *p, const int8_t *in, int
     for (int32_t c = 0; c < p->out_c; c++) {
         int32_t loaded = 0; /* rows of the padded input that have been read */
         r.out = out + c;
-        r.bias = 2 * p->bias[c];
-        r.multiplier = p->multiplier[c];
-        r.shift = p->shift[c];
-        pack(p->weight + c * taps, r.weights);
+        r.bias = 2 * k->bias[c];
+        r.multiplier = k->multiplier[c];
+        r.shift = k->shift[c];
+        pack(k->weight + c * taps, r.weights);
         for (int32_t first = 0; first < p->out_h; first += p->strip) {
             const int32_t count = first + p->strip < p->out_h ? p->strip : p->out_h - first;
             const int32_t base = first * p->stride_h;

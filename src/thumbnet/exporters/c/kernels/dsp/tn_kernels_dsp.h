@@ -8,29 +8,17 @@
 extern "C" {
 #endif
 
-/* Convolutions and dense layers over `packed`: see dot2.S for its layout, made by the code generator. */
-typedef struct {
-    const int32_t *packed;
-    uint16_t in_h, in_w, in_c;
-    uint16_t out_h, out_w, out_c;
-    uint8_t kernel_h, kernel_w;
-    uint8_t stride_h, stride_w;
-    uint8_t dilation_h, dilation_w;
-    uint8_t pad_top, pad_left;
-    int8_t in_zero_point, out_zero_point;
-} tn_conv2d_dsp_params;
-
+/* Dense layers over `packed`: see dot2.S for its layout, made by the code generator. */
 typedef struct {
     const int32_t *packed;
     uint16_t in_c, out_c;
     int8_t out_zero_point;
 } tn_dense_dsp_params;
 
-void tn_conv2d_dsp(const tn_conv2d_dsp_params *p, const int8_t *in, int8_t *out, void *scratch);
-void tn_conv2d_1x1_dsp(const tn_conv2d_dsp_params *p, const int8_t *in, int8_t *out, void *scratch);
+/* `constants` of the first two: `packed` of dot2.S. Of the others: tn_conv2d_constants with `shift` = right shift - 1. */
+tn_conv2d_function tn_conv2d_dsp, tn_conv2d_1x1_dsp;
+tn_conv2d_function tn_depthwise_conv2d_k3_dsp, tn_depthwise_conv2d_k5_dsp;
 void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out, void *scratch);
-void tn_depthwise_conv2d_k3_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
-void tn_depthwise_conv2d_k5_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
 void tn_clamp_dsp(int8_t *values, uint32_t size, int32_t low, int32_t high);
 
 const int32_t *tn_dot2_dsp(const uint32_t *columns, const int32_t *packed, int8_t *out_p, int8_t *out_q, int32_t groups,

@@ -22,37 +22,38 @@ static void gather(const tn_conv2d_params *p, const int8_t *in, int y, int x, in
     }
 }
 
-static int8_t finish(const tn_conv2d_params *p, int32_t acc, int channel)
+static int8_t finish(const tn_conv2d_params *p, const tn_conv2d_constants *k, int32_t acc, int channel)
 {
-    return tn_clamp(tn_scale(acc, p->multiplier[channel], p->shift[channel]) + p->out_zero_point, p->low, p->high);
+    return tn_clamp(tn_scale(acc, k->multiplier[channel], k->shift[channel]) + p->out_zero_point, p->low, p->high);
 }
 
 /* Output channels [first, first + count) from one column of `taps` values; four at a time share the column's loads. */
 static void multiply(const tn_conv2d_params *p, const int8_t *column, int taps, int first, int count, int8_t *out)
 {
-    const int8_t *w = p->weight + (size_t)first * (size_t)taps;
+    const tn_conv2d_constants *const k = (const tn_conv2d_constants *)p->constants;
+    const int8_t *w = k->weight + (size_t)first * (size_t)taps;
     int c = first;
     for (; c + 4 <= first + count; c += 4, w += 4 * taps) {
         const int8_t *w1 = w + taps, *w2 = w1 + taps, *w3 = w2 + taps;
-        int32_t a0 = p->bias[c], a1 = p->bias[c + 1], a2 = p->bias[c + 2], a3 = p->bias[c + 3];
-        for (int k = 0; k < taps; k++) {
-            const int32_t v = column[k];
-            a0 += v * w[k];
-            a1 += v * w1[k];
-            a2 += v * w2[k];
-            a3 += v * w3[k];
+        int32_t a0 = k->bias[c], a1 = k->bias[c + 1], a2 = k->bias[c + 2], a3 = k->bias[c + 3];
+        for (int i = 0; i < taps; i++) {
+            const int32_t v = column[i];
+            a0 += v * w[i];
+            a1 += v * w1[i];
+            a2 += v * w2[i];
+            a3 += v * w3[i];
         }
-        out[c] = finish(p, a0, c);
-        out[c + 1] = finish(p, a1, c + 1);
-        out[c + 2] = finish(p, a2, c + 2);
-        out[c + 3] = finish(p, a3, c + 3);
+        out[c] = finish(p, k, a0, c);
+        out[c + 1] = finish(p, k, a1, c + 1);
+        out[c + 2] = finish(p, k, a2, c + 2);
+        out[c + 3] = finish(p, k, a3, c + 3);
     }
     for (; c < first + count; c++, w += taps) {
-        int32_t acc = p->bias[c];
-        for (int k = 0; k < taps; k++) {
-            acc += column[k] * w[k];
+        int32_t acc = k->bias[c];
+        for (int i = 0; i < taps; i++) {
+            acc += column[i] * w[i];
         }
-        out[c] = finish(p, acc, c);
+        out[c] = finish(p, k, acc, c);
     }
 }
 

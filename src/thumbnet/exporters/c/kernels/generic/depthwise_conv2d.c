@@ -36,12 +36,13 @@ static int32_t window(const tn_conv2d_params *p, const int8_t *line, int pitch, 
  * input row is read once: in and out may be the same when in_c == out_c and no dimension grows. */
 void tn_depthwise_conv2d(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
 {
+    const tn_conv2d_constants *const k = (const tn_conv2d_constants *)p->constants;
     int8_t *const lines = (int8_t *)scratch;
     const int pitch = (p->out_w - 1) * p->stride_w + (p->kernel_w - 1) * p->dilation_w + 1;
     const int span = (p->kernel_h - 1) * p->dilation_h + 1;
     const int copies = p->out_c / p->in_c;
     for (int c = 0; c < p->out_c; c++) {
-        const int8_t *const w = p->weight + c * p->kernel_h * p->kernel_w;
+        const int8_t *const w = k->weight + c * p->kernel_h * p->kernel_w;
         int loaded = 0; /* rows of the padded input that have been read */
         for (int first = 0; first < p->out_h; first += p->strip) {
             const int stop = first + p->strip < p->out_h ? first + p->strip : p->out_h;
@@ -59,8 +60,8 @@ void tn_depthwise_conv2d(const tn_conv2d_params *p, const int8_t *in, int8_t *ou
                 const int8_t *line = lines + (y * p->stride_h - base) * pitch;
                 int8_t *o = out + (size_t)(y * p->out_w) * p->out_c + c;
                 for (int x = 0; x < p->out_w; x++, line += p->stride_w, o += p->out_c) {
-                    const int32_t acc = p->bias[c] + window(p, line, pitch, w);
-                    const int32_t v = tn_scale(acc, p->multiplier[c], p->shift[c]) + p->out_zero_point;
+                    const int32_t acc = k->bias[c] + window(p, line, pitch, w);
+                    const int32_t v = tn_scale(acc, k->multiplier[c], k->shift[c]) + p->out_zero_point;
                     *o = tn_clamp(v, p->low, p->high);
                 }
             }

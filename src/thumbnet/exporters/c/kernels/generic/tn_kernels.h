@@ -17,17 +17,22 @@
 extern "C" {
 #endif
 
-/* Convolutions. The input's zero point is folded into `bias`; padded taps read as `in_zero_point`.
+/* Constants of a convolution, in the order of the output channels. The input's zero point is folded into `bias`.
  * `shift`: positive = left, negative = right, as TFLite spells it. */
 typedef struct {
     const int8_t *weight;
     const int32_t *bias;
     const int32_t *multiplier;
     const int8_t *shift;
+} tn_conv2d_constants;
+
+/* A convolution. Padded taps read as `in_zero_point`. */
+typedef struct {
+    const void *constants; /* tn_conv2d_constants, or what the kernel's comment says */
     uint16_t in_h, in_w, in_c;
     uint16_t out_h, out_w, out_c;
     uint16_t groups;
-    uint16_t strip; /* output rows that depthwise_conv2d computes between two loads of input rows */
+    uint16_t strip; /* output rows that a depthwise convolution computes between two loads of input rows */
     uint8_t kernel_h, kernel_w;
     uint8_t stride_h, stride_w;
     uint8_t dilation_h, dilation_w;
@@ -35,6 +40,8 @@ typedef struct {
     int8_t in_zero_point, out_zero_point;
     int8_t low, high; /* clamp of the output */
 } tn_conv2d_params;
+
+typedef void tn_conv2d_function(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
 
 typedef struct {
     const int8_t *weight; /* [out_c][in_c] */
@@ -108,8 +115,7 @@ typedef struct {
     int8_t shift;
 } tn_softmax_params;
 
-void tn_conv2d(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
-void tn_depthwise_conv2d(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
+tn_conv2d_function tn_conv2d, tn_depthwise_conv2d;
 void tn_dense(const tn_dense_params *p, const int8_t *in, int8_t *out);
 void tn_add(const tn_add_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
 void tn_mul(const tn_mul_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
