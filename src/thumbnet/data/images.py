@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from thumbnet.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".gif"})
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 64_000_000  # of one image, checked before decoding
 
@@ -44,8 +44,11 @@ def read_header(path: Path) -> Header:
     """Raises `DataError` where the file is no image that can be used."""
     data = _bytes(path)
     with _opened(path, data) as image:
-        palette = image.mode in ("P", "PA") and _grey_palette(image)
-        return Header(image.width, image.height, palette or image.mode in _GREY, hashlib.sha256(data).hexdigest())
+        try:
+            grey = image.mode in _GREY or (image.mode in ("P", "PA") and _grey_palette(image))
+        except _DAMAGE as e:
+            raise _damaged(path, e) from e
+        return Header(image.width, image.height, grey, hashlib.sha256(data).hexdigest())
 
 
 def read_image(path: Path, channels: int, short_side: int) -> npt.NDArray[np.uint8]:
@@ -61,9 +64,7 @@ def read_image(path: Path, channels: int, short_side: int) -> npt.NDArray[np.uin
             picture = _flat(path, ImageOps.exif_transpose(image))
             picture = picture.convert("L" if channels == 1 else "RGB")
         except _DAMAGE as e:
-            raise DataError(
-                f"The image {path} cannot be decoded ({e}).", "It may be truncated: replace or remove it."
-            ) from e
+            raise _damaged(path, e) from e
     if min(picture.size) > short_side:
         picture = picture.resize(reduced(picture.size, short_side), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture)
@@ -131,6 +132,10 @@ def _flat(path: Path, image: Image.Image) -> Image.Image:
 def _grey_palette(image: Image.Image) -> bool:
     palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
     return bool((palette == palette[:, :1]).all())
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"The image {path} cannot be decoded ({error}).", "It may be truncated: replace or remove it.")
 
 
 def _too_large(path: Path) -> DataError:

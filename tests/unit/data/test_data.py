@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import multinomial
 
 from thumbnet.data import Augmentation, Classification, Preprocessing, load_data
-from thumbnet.errors import DataError
+from thumbnet.errors import DataError, UsageError
 
 
 def write_images(folder: Path, count: int, size: tuple[int, int] = (12, 10), mode: str = "L", seed: int = 0) -> None:
@@ -87,6 +88,57 @@ def test_the_input_of_equal_channels_is_pixel_minus_128() -> None:
     np.testing.assert_array_equal(stored.ravel(), np.arange(-128, 128))
 
 
+@given(mean=st.floats(0, 1), std=st.floats(0.01, 1), channels=st.integers(1, 3))
+def test_equal_channels_are_stored_as_pixel_minus_128_whatever_the_mean(mean: float, std: float, channels: int) -> None:
+    p = Preprocessing((16, 16), channels, (mean,) * channels, (std,) * channels)
+    scale, zero = p.input_qparams()
+    assert np.float32(scale) == scale
+    assert -128 <= zero <= 127
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(channels, -1)
+    stored = p.quantize(pixels, scale, zero)
+    np.testing.assert_array_equal(stored, pixels.astype(int) - 128)
+    real = (stored.astype(float) - zero) * scale
+    assert np.abs(real.transpose(0, 3, 1, 2) - p.normalize(pixels)).max() <= 0.501 * scale
+    on_grid = p.on_grid()
+    assert on_grid.input_qparams() == (scale, zero)
+    assert np.abs(real.transpose(0, 3, 1, 2) - on_grid.normalize(pixels)).max() <= 1e-4 * scale + 1e-6
+
+
+def test_training_and_firmware_see_the_same_inputs_on_the_grid() -> None:
+    p = Preprocessing((16, 16), 1, (0.5,), (0.5,)).on_grid()
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    scale, zero = p.input_qparams()
+    fake = torch.fake_quantize_per_tensor_affine(torch.from_numpy(p.normalize(pixels)), scale, zero, -128, 127)
+    stored = torch.from_numpy(p.quantize(pixels, scale, zero)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(fake, (stored.float() - zero) * scale)
+
+
+@given(low=st.floats(-100, 100), width=st.floats(0, 100))
+def test_float_inputs_cover_their_range_and_zero_exactly(low: float, width: float) -> None:
+    p = Preprocessing.of_array((1, 3), 1, (low, low + width))
+    scale, zero = p.input_qparams()
+    x = np.array([low, low + width, 0.0], np.float32).reshape(1, 1, 3, 1)
+    real = (p.quantize(x, scale, zero).astype(float) - zero) * scale
+    assert np.abs(real - x).max() <= 1.01 * scale
+    assert real.ravel()[2] == 0
+    assert p.table(scale, zero) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "says"),
+    [
+        ((123.7,), (0.5,), "divide one for 0..255"),
+        ((0.5,), (58.4,), "divide one for 0..255"),
+        ((0.5,), (0.0,), "0 excluded"),
+        ((float("nan"),), (0.5,), "not within"),
+        ((0.5, 0.5), (0.5,), "1 channels, 2 means"),
+    ],
+)
+def test_mean_and_std_that_cannot_be_meant(mean: tuple[float, ...], std: tuple[float, ...], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Preprocessing((4, 4), 1, mean, std)
+
+
 @given(mean=st.lists(st.floats(0, 1), min_size=3, max_size=3), std=st.lists(st.floats(0.05, 1), min_size=3, max_size=3))
 def test_quantized_pixels_stay_within_half_a_step_of_the_normalized_ones(mean: list[float], std: list[float]) -> None:
     p = Preprocessing((16, 16), 3, tuple(mean), tuple(std))
@@ -128,12 +180,30 @@ def test_wilson_interval_against_a_published_value() -> None:
 def test_paired_interval_ignores_images_on_which_both_agree() -> None:
     task = Classification(("a", "b"))
     labels = np.zeros(100, int)
-    before, after = labels.copy(), labels.copy()
-    assert task.drop_interval(labels, before, after) == (0, 0)
+    right, wrong = labels.copy(), labels.copy()
+    wrong[50:] = 1
+    low, high = task.drop_interval(labels, right, right)
+    assert low == -high < 0 < high < 3
+    assert task.drop_interval(labels, wrong, wrong) == (low, high)
+    after = right.copy()
     after[:4] = 1
-    low, high = task.drop_interval(labels, before, after)
+    low, high = task.drop_interval(labels, right, after)
     assert low < 4 < high
-    assert (low + high) / 2 == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.05, 0.02), (0.1, 0.1), (0.01, 0.0), (0.2, 0.05)])
+def test_paired_interval_covers_the_true_drop_about_95_times_in_100(lost: float, won: float) -> None:
+    n, task = 90, Classification(("a", "b"))
+    labels, covered = np.zeros(n, int), 0.0
+    for a in range(n + 1):  # every outcome: a images lost, b won, with its probability
+        for b in range(n + 1 - a):
+            chance = multinomial.pmf([a, b, n - a - b], n, [lost, won, 1 - lost - won])
+            if chance > 1e-9:
+                before, after = np.zeros(n, int), np.zeros(n, int)
+                after[:a], before[a : a + b] = 1, 1
+                low, high = task.drop_interval(labels, before, after)
+                covered += chance * (low <= 100 * (lost - won) <= high)
+    assert covered > 0.935
 
 
 def test_confusion_counts_rows_by_truth() -> None:
