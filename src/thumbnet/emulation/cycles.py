@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -158,7 +159,7 @@ def _callee(counts: Counts, image: Image, row: npt.NDArray[np.int64], top: Symbo
 
 def _disassemble(counts: Counts) -> Iterator[tuple[int, _Instruction]]:
     """(halfword index, instruction) for each instruction that ran, in order of address."""
-    engine = _capstone()
+    engine = disassembler()
     for h in np.flatnonzero(counts.starts()):
         at = int(h) * 2
         decoded = next(iter(engine.disasm_lite(counts.code[at : at + 4], counts.base + at, 1)), None)
@@ -212,7 +213,8 @@ def _price(table: Mapping[str, float], kind: str) -> float:
 
 
 @lru_cache
-def _capstone():  # type: ignore[no-untyped-def]
+def disassembler() -> Any:
+    """Capstone for Cortex-M. Raises `ToolchainError` where it is not installed."""
     try:
         import capstone
     except ImportError as e:

@@ -27,6 +27,7 @@ KEPT = ("model_input", "model_output", "model_invoke")  # an application calls t
 TIMEOUT_S = 600
 MAX_SOURCES = 1000
 _WARNINGS = ("-Wall", "-Wextra", "-Werror=implicit-function-declaration")
+_ZIG_WARNINGS = ("-Wno-unused-command-line-argument",)  # it compiles and links in one command
 _COMMON = (
     "-std=c99",
     "-g0",
@@ -186,7 +187,7 @@ def _compiler(compiler: Compiler, target: Target) -> list[str]:
     core = target.core
     if compiler == "zig":
         abi = "eabihf" if core.float_abi == "hard" else "eabi"
-        return [*zig(), "cc", "-target", f"thumb-freestanding-{abi}", f"-mcpu={core.zig_cpu}"]
+        return [*zig(), "cc", *_ZIG_WARNINGS, "-target", f"thumb-freestanding-{abi}", f"-mcpu={core.zig_cpu}"]
     cpu = core.name + ("+nodsp" if core.isa == "generic" and core.architecture == "armv8-m.main" else "")
     return [_gcc(), f"-mcpu={cpu}", "-mthumb", f"-mfloat-abi={core.float_abi}", "-mfpu=auto"]
 

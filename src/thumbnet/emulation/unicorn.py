@@ -6,11 +6,10 @@ import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from thumbnet.emulation.alignment import AlignmentCheck
+from thumbnet.emulation.alignment import aligned_accesses, watching
 from thumbnet.emulation.board import Board, FaultError, Register, Run
 from thumbnet.emulation.counts import BlockCounter, Counts
 from thumbnet.emulation.toolchain import Firmware
@@ -40,12 +39,11 @@ class UnicornEngine:
         if core.unicorn_model is None:
             raise ToolchainError(f"Unicorn has no {core.name}.", "Install QEMU (qemu-system-arm) for this core.")
         self._package: Any = importlib.import_module("unicorn")
-        arm: Any = importlib.import_module("unicorn.arm_const")
-        self._registers = {r: getattr(arm, f"UC_ARM_REG_{r.upper()}") for r in ("r0", "sp", "lr", "pc")}
+        self._arm: Any = importlib.import_module("unicorn.arm_const")
         self._uc = self._package.Uc(
             self._package.UC_ARCH_ARM, self._package.UC_MODE_THUMB | self._package.UC_MODE_MCLASS
         )
-        self._uc.ctl_set_cpu_model(getattr(arm, f"UC_CPU_ARM_{core.unicorn_model}"))
+        self._uc.ctl_set_cpu_model(getattr(self._arm, f"UC_CPU_ARM_{core.unicorn_model}"))
         self._load(firmware)
         self._core = core
         self._library: Any = importlib.import_module("unicorn.unicorn_py3.unicorn").uclib
@@ -64,10 +62,10 @@ class UnicornEngine:
             self._uc.mem_write(address, data)
 
     def get(self, register: Register) -> int:
-        return int(self._uc.reg_read(self._registers[register]))
+        return int(self._uc.reg_read(self._register(register)))
 
     def set(self, register: Register, value: int) -> None:
-        self._uc.reg_write(self._registers[register], value)
+        self._uc.reg_write(self._register(register), value)
 
     def save(self) -> object:
         return self._uc.context_save()
@@ -89,15 +87,11 @@ class UnicornEngine:
     def counts(self) -> Counts:
         return self._counter.counts()
 
-    @contextmanager
-    def strict(self) -> Iterator[None]:
-        """While it lasts, unaligned accesses are noted; at its end they raise where the core would fault."""
-        check = AlignmentCheck(self._uc, self._library, self._registers["pc"])
-        with check.watching(self._package.UC_HOOK_MEM_READ | self._package.UC_HOOK_MEM_WRITE):
-            self._uc.ctl_flush_tb()  # what is translated already would not look
-            yield
-        self._uc.ctl_flush_tb()
-        check.refuse(self._core)
+    def strict(self, counts: Counts) -> AbstractContextManager[None]:
+        return watching(self._uc, self._library, self._register, aligned_accesses(counts, self._core), self._core)
+
+    def _register(self, name: str) -> int:
+        return int(getattr(self._arm, f"UC_ARM_REG_{name.upper()}"))
 
     def _load(self, firmware: Firmware) -> None:
         uc, u, m = self._uc, self._package, firmware.memory

@@ -1,30 +1,22 @@
-/* Notes which instructions make unaligned accesses: cores without them, and instructions that never may, fault there,
- * but the emulator lets them pass. */
+/* Called before an instruction that may only access aligned addresses: notes when its address is not aligned. */
 #include <stdint.h>
 
 typedef struct {
     int (*read_register)(void *engine, int register_id, void *value);
-    int32_t pc; /* the emulator's name for the program counter */
-    uint32_t used, room;
-    uint32_t *address; /* of each such instruction, once */
-} alignment;
+    int32_t base, index; /* the emulator's names of the address registers; index 0 = none */
+    uint32_t mask;       /* bits of the address that must be zero */
+    uint32_t violations;
+} access;
 
-void check_alignment(void *engine, int kind, uint64_t address, int size, int64_t value, void *user)
+void check_alignment(void *engine, uint64_t address, uint32_t size, void *user)
 {
-    alignment *a = user;
-    uint32_t pc = 0;
-    (void)kind;
-    (void)value;
-    if ((address & (uint32_t)(size - 1)) == 0) {
-        return;
+    access *a = user;
+    uint32_t base = 0, index = 0;
+    (void)address;
+    (void)size;
+    a->read_register(engine, a->base, &base);
+    if (a->index) {
+        a->read_register(engine, a->index, &index);
     }
-    a->read_register(engine, a->pc, &pc);
-    for (uint32_t i = 0; i < a->used; i++) {
-        if (a->address[i] == pc) {
-            return;
-        }
-    }
-    if (a->used < a->room) {
-        a->address[a->used++] = pc;
-    }
+    a->violations += ((base + index) & a->mask) != 0;
 }
