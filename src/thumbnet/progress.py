@@ -25,7 +25,7 @@ class Stage:
     on_change: _Sink
     done: int = 0
     info: str = ""
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, steps: int = 1, info: str = "") -> None:
         """Counts `steps` more; an empty `info` leaves the last one standing."""

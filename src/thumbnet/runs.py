@@ -31,8 +31,8 @@ from thumbnet.version import __version__
 
 T = TypeVar("T")
 PACKAGES = ("torch", "numpy", "scipy", "ziglang", "unicorn", "tflite-micro", "ai-edge-litert", "pillow")
-STATE = ("run.json", "times.json", "stages", "reference.json", "reference.safetensors")  # what --force forgets
 RESULTS = ("result.json", "details.json", "report.html", "model.tflite", "firmware", "integer.json")
+STATE = ("times.json", "stages", "reference.json", "reference.safetensors", "integer.safetensors", "proof_inputs.npy")
 
 
 class RunDirectory:
@@ -178,9 +178,9 @@ def locked(folder: str | Path) -> Iterator[Path]:
 
 
 def forget(folder: str | Path) -> None:
-    """Lets a run directory start over for whatever job comes next; results are overwritten when that one ends.
+    """Empties a run directory for whatever job comes next, results included; files that are not ours stay.
 
-    Removes only what Thumbnet keeps to go on from. Raises `RunError` where `folder` is in use or no run directory.
+    Raises `RunError` where `folder` is in use, or is no run directory but holds files that a run would overwrite.
     """
     folder = Path(folder)
     if not (folder / "run.json").is_file():
@@ -188,7 +188,7 @@ def forget(folder: str | Path) -> None:
             _refuse_foreign(folder)
         return
     with locked(folder):
-        for name in STATE:
+        for name in (*STATE, *RESULTS, "run.json"):  # run.json last: until then it stays ours
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
