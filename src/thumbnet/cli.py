@@ -23,7 +23,7 @@ from thumbnet.version import __version__
 BUG, INTERRUPTED = 70, 130  # exit codes beside those of the errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 
 RunDir = Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
