@@ -158,7 +158,14 @@ def test_arena_and_stack_hold_rubbish_before_each_run(tmp_path: Path) -> None:
     assert len({machine.run(DATA).output[:4] for _ in range(4)}) == 4
 
 
-def test_a_main_that_does_not_invoke(tmp_path: Path) -> None:
+def test_a_main_that_never_invokes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thumbnet.emulation.board.BOOT_SECONDS", 0.2)
+    main = '#include "model.h"\nint main(void) { return 0; }'
+    with pytest.raises(VerificationError, match=r"no end after 0.2 seconds"):
+        unicorn(cases.invoking(tmp_path, "m[32] = 0;", main_c=main))
+
+
+def test_a_main_that_faults(tmp_path: Path) -> None:
     main = '#include "model.h"\nint main(void) { for (;;) { *(volatile int *)0xF0000000; } }'
     with pytest.raises(VerificationError, match="main"):
         unicorn(cases.invoking(tmp_path, "m[32] = 0;", main_c=main))

@@ -84,3 +84,19 @@ def test_an_absent_gcc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ToolchainError, match="arm-none-eabi-gcc"):
         build(cases.counted(tmp_path), load_target("nrf52840"), compiler="gcc")
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
+@pytest.mark.parametrize("name", ["rp2040", "stm32f103c8", "nrf52840", "stm32h743zi", "rp2350", "ensemble-e7"])
+def test_gcc_is_a_second_compiler(tmp_path: Path, name: str) -> None:
+    firmware = build(cases.invoking(tmp_path, BODY, before=CONSTANTS), load_target(name), compiler="gcc")
+    assert firmware.compiler.startswith("arm-none-eabi-gcc ")
+    assert firmware.image.sizes.data == 4
+    assert firmware.image.symbol("table").bytes == 300
+
+
+def test_small_code_keeps_its_symbols(tmp_path: Path) -> None:
+    folder = cases.invoking(tmp_path, BODY, before=CONSTANTS)
+    small = build(folder, load_target("rp2040"), tmp_path / "small.elf", optimize="size").image
+    assert small.sizes.code < build(folder, load_target("rp2040")).image.sizes.code
+    assert small.symbol("model_invoke").bytes > 0

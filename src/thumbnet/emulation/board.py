@@ -18,6 +18,7 @@ Register = Literal["r0", "sp", "lr", "pc"]
 STACK_PATTERN = 0xA5
 PAINTED_BYTES = 64 << 10  # how deep a stack can be seen
 GUARD_BYTES = 256  # watched behind the last variable, in case that is the arena
+BOOT_SECONDS, RUN_SECONDS = 20, 3600  # of the host: millions of instructions for a start-up, 10^11 for a network
 MARGIN_BYTES = 64  # untouched paint that must remain
 
 
@@ -45,8 +46,8 @@ class Engine(Protocol):
 
     def restore(self, saved: object) -> None: ...
 
-    def go(self, start: int, until: int) -> None:
-        """Runs from `start` to `until`. Raises `FaultError`."""
+    def go(self, start: int, until: int, seconds: float) -> None:
+        """Runs from `start` to `until`. Raises `FaultError`, also where that takes longer than `seconds`."""
 
     def strict(self, counts: Counts) -> AbstractContextManager[None]:
         """A mode that raises `VerificationError` for what the emulator forgives and the core does not.
@@ -139,7 +140,7 @@ class Board:
         engine.write(memory.ram_origin, np.random.default_rng(0).bytes(self._bss_end - memory.ram_origin))
         engine.write(self._painted, bytes([STACK_PATTERN]) * (self._top - self._painted))
         engine.set("sp", self._top)
-        self._go(reset & ~1, self._invoke)
+        self._go(reset & ~1, self._invoke, BOOT_SECONDS)
         self._sp = engine.get("sp")
         self._return = engine.get("lr") & ~1
         self._arena = self._find_arena(engine.get("r0"))
@@ -163,9 +164,9 @@ class Board:
             raise VerificationError(f"{function} returns {address:#010x}, outside of the arena.")
         return address
 
-    def _go(self, start: int, until: int) -> None:
+    def _go(self, start: int, until: int, seconds: float = RUN_SECONDS) -> None:
         try:
-            self._engine.go(start, until)
+            self._engine.go(start, until, seconds)
         except FaultError as e:
             raise VerificationError(f"The firmware faults: {e} {self._where()}.") from e
 

@@ -24,7 +24,7 @@ from thumbnet.errors import ToolchainError
 from thumbnet.targets import Target
 
 PROGRAM = "qemu-system-arm"
-TIMEOUT_S = 3600
+ANSWER_S = 60
 START_S = 30
 CHUNK_BYTES = 1024  # of memory in one packet; QEMU takes 4096 characters
 _REGISTERS: dict[Register, int] = {"r0": 0, "sp": 13, "lr": 14, "pc": 15}
@@ -102,17 +102,17 @@ class QemuEngine:
     def restore(self, saved: object) -> None:
         self._gdb.expect_ok(f"G{saved}")
 
-    def go(self, start: int, until: int) -> None:
+    def go(self, start: int, until: int, seconds: float) -> None:
         self.set("pc", start)
         self._counter.stop_at(until)
         stops = (until, self._fault)
         for stop in stops:
             self._gdb.expect_ok(f"Z0,{stop:x},2")
         try:
-            self._gdb.ask("c")
+            self._gdb.ask("c", seconds)
         except TimeoutError as e:
             self._finalizer()
-            raise FaultError(f"no end after {TIMEOUT_S} seconds") from e
+            raise FaultError(f"no end after {seconds} seconds") from e
         for stop in stops:
             self._gdb.expect_ok(f"z0,{stop:x},2")
         if self.get("pc") != until:
@@ -137,7 +137,8 @@ class _Remote:
         self._socket = connection
         self._received = bytearray()
 
-    def ask(self, command: str) -> str:
+    def ask(self, command: str, seconds: float = ANSWER_S) -> str:
+        self._socket.settimeout(seconds)
         packet = command.encode()
         self._socket.sendall(b"$" + packet + b"#" + f"{sum(packet) & 0xFF:02x}".encode())
         self._until(b"$")
@@ -198,7 +199,6 @@ def _start(firmware: Firmware, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _connect(connection: socket.socket, path: Path, process: subprocess.Popen[bytes]) -> None:
-    connection.settimeout(TIMEOUT_S)
     for _ in range(START_S * 20):
         try:
             connection.connect(str(path))

@@ -27,10 +27,10 @@ KEPT = ("model_input", "model_output", "model_invoke")  # an application calls t
 TIMEOUT_S = 600
 MAX_SOURCES = 1000
 _WARNINGS = ("-Wall", "-Wextra", "-Werror=implicit-function-declaration")
-_ZIG_WARNINGS = ("-Wno-unused-command-line-argument",)  # it compiles and links in one command
+# One command compiles and links, so some arguments go unused. Without debug lines zig drops the symbols under -Os.
+_ZIG = ("-Wno-unused-command-line-argument", "-gline-tables-only")
 _COMMON = (
     "-std=c99",
-    "-g0",
     "-ffunction-sections",
     "-fdata-sections",
     "-fno-unwind-tables",
@@ -187,9 +187,9 @@ def _compiler(compiler: Compiler, target: Target) -> list[str]:
     core = target.core
     if compiler == "zig":
         abi = "eabihf" if core.float_abi == "hard" else "eabi"
-        return [*zig(), "cc", *_ZIG_WARNINGS, "-target", f"thumb-freestanding-{abi}", f"-mcpu={core.zig_cpu}"]
+        return [*zig(), "cc", *_ZIG, "-target", f"thumb-freestanding-{abi}", f"-mcpu={core.zig_cpu}"]
     cpu = core.name + ("+nodsp" if core.isa == "generic" and core.architecture == "armv8-m.main" else "")
-    return [_gcc(), f"-mcpu={cpu}", "-mthumb", f"-mfloat-abi={core.float_abi}", "-mfpu=auto"]
+    return [_gcc(), f"-mcpu={cpu}", "-mthumb", f"-mfloat-abi={core.float_abi}", "-mfpu=auto", "-g1"]
 
 
 def _gcc() -> str:

@@ -19,7 +19,6 @@ __all__ = ["Run", "UnicornMachine", "available", "name"]
 
 PAGE = 4096
 SYSTEM_ORIGIN, SYSTEM_BYTES = 0xE000_0000, 1 << 20  # private peripheral bus
-TIMEOUT_S = 3600  # of one call; billions of instructions take less
 
 
 class UnicornMachine(Board):
@@ -73,13 +72,13 @@ class UnicornEngine:
     def restore(self, saved: object) -> None:
         self._uc.context_restore(saved)
 
-    def go(self, start: int, until: int) -> None:
+    def go(self, start: int, until: int, seconds: float) -> None:
         try:
-            self._uc.emu_start(start | 1, until, timeout=TIMEOUT_S * 1_000_000)
+            self._uc.emu_start(start | 1, until, timeout=round(seconds * 1e6))
         except self._package.UcError as e:
             raise FaultError(str(e)) from e
         if self.get("pc") & ~1 != until:
-            raise FaultError(f"no end after {TIMEOUT_S} seconds")
+            raise FaultError(f"no end after {seconds} seconds")
 
     def reset_counts(self) -> None:
         self._counter.reset()
