@@ -27,7 +27,10 @@ class _Layer(nn.Module):
         self.node = node
         self.op: Op = op_of(node)
         for key, weight in node.weights.items():
-            self.register_parameter(key, nn.Parameter(torch.from_numpy(np.array(weight, np.float32))))
+            tensor = torch.from_numpy(np.array(weight, np.float32))
+            if tensor.ndim == 4:  # as the images: mixed layouts cost a third of the speed
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            self.register_parameter(key, nn.Parameter(tensor))
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return self.op.forward(self.node, cast(dict[str, torch.Tensor], self._parameters), inputs)
