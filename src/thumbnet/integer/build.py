@@ -1,7 +1,9 @@
 """One function per integer operation: from tensors' quantization and float weights to a finished `IntegerNode`.
 
-Every multiplier is formed in the precision (float32 or float64) in which TFLM forms it from the scales in a TFLite
-file, so that the integers stored here are the ones TFLM computes when it loads that file.
+Every multiplier is formed in float64 from scales that are float32 values, as TFLM forms it from the scales in a TFLite
+file, so that the integers stored here are the ones TFLM computes when it loads that file. (Versions of TFLM before
+autumn 2026 formed some in float32: those of FULLY_CONNECTED, SUB, RELU, LEAKY_RELU and HARD_SWISH. They can differ by
+one step where a value lies next to a rounding boundary.)
 """
 
 from __future__ import annotations
@@ -61,12 +63,9 @@ def _weighted(
     channels = out.shape[-1]
     scales = scales_for(weight, bias, axis, x.scale, out.scale)
     in_scale = np.float64(x.scale)
-    if axis is None:  # TFLM's FULLY_CONNECTED multiplies the two scales in float32, its convolutions in float64
-        product = (np.float32(x.scale) * scales).astype(np.float64)
-    else:
-        product = in_scale * scales.astype(np.float64)
-    multiplier, shift = quantize_multiplier(product / np.float64(out.scale))
-    stored = np.zeros(channels) if bias is None else np.rint(bias / (in_scale * scales.astype(np.float64)))
+    product = in_scale * scales.astype(np.float64)
+    multiplier, shift = quantize_multiplier(product / out.scale)
+    stored = np.zeros(channels) if bias is None else np.rint(bias / product)
     arrays: dict[str, npt.NDArray[Any]] = {
         "weight": np.ascontiguousarray(quantize_weight(weight, scales, axis)),
         "bias": stored.astype(np.int32),
@@ -121,20 +120,17 @@ def dense(
 
 def add(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str = "none") -> IntegerNode:
     """a + b. The common scale is twice the larger of the two, so that the sum cannot overflow."""
-    twice = 2.0 * max(a.scale, b.scale)
-    reals = [a.scale / twice, b.scale / twice, twice / ((1 << ADD_LEFT_SHIFT) * out.scale)]
-    return _sum(name, "add", a, b, out, activation, reals)
+    return _sum(name, "add", a, b, out, activation)
 
 
 def subtract(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str = "none") -> IntegerNode:
-    """a − b. As `add`, but TFLM forms the multipliers in float32."""
-    sa, sb, so = np.float32(a.scale), np.float32(b.scale), np.float32(out.scale)
-    twice = np.float32(2) * max(sa, sb)
-    reals = [sa / twice, sb / twice, twice / (np.float32(1 << ADD_LEFT_SHIFT) * so)]
-    return _sum(name, "sub", a, b, out, activation, [float(r) for r in reals])
+    """a − b, as `add`."""
+    return _sum(name, "sub", a, b, out, activation)
 
 
-def _sum(name: str, op: str, a: QTensor, b: QTensor, out: QTensor, activation: str, reals: list[float]) -> IntegerNode:
+def _sum(name: str, op: str, a: QTensor, b: QTensor, out: QTensor, activation: str) -> IntegerNode:
+    twice = 2.0 * max(a.scale, b.scale)
+    reals = [a.scale / twice, b.scale / twice, twice / ((1 << ADD_LEFT_SHIFT) * out.scale)]
     multipliers, shifts = quantize_multiplier(reals)
     attrs = {"left_shift": ADD_LEFT_SHIFT, "multipliers": multipliers.tolist(), "shifts": shifts.tolist()}
     clamp = activation_clamp(activation, out.scale, out.zero_point)
@@ -159,8 +155,8 @@ def requantize(name: str, x: QTensor, out: QTensor) -> IntegerNode:
 
 
 def relu(name: str, x: QTensor, out: QTensor, *, activation: str = "relu") -> IntegerNode:
-    """relu or relu6 as a node of its own: a requantization that clamps. TFLM's RELU divides the scales in float32."""
-    attrs = {**_scaling(float(np.float32(x.scale) / np.float32(out.scale))), "kind": "relu"}
+    """relu or relu6 as a node of its own: a requantization that clamps."""
+    attrs = {**_scaling(x.scale / out.scale), "kind": "relu"}
     clamp = activation_clamp(activation, out.scale, out.zero_point)
     return IntegerNode(name, "requantize", (x.name,), attrs, clamp=clamp)
 

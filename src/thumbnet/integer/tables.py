@@ -58,10 +58,9 @@ def _saturated(x: Ints, y: Ints, radius: int) -> Int8s:
 
 
 def leaky_relu_table(scale: float, zero_point: int, out_scale: float, out_zero_point: int, alpha: float) -> Int8s:
-    """x where x ≥ 0, else alpha · x. Multipliers are formed in float32, as TFLM does."""
-    scale32, out32 = np.float32(scale), np.float32(out_scale)
-    identity = scalar_multiplier(float(scale32 / out32))
-    slope = scalar_multiplier(abs(float(scale32 * np.float32(alpha) / out32)))
+    """x where x ≥ 0, else alpha · x, with `alpha` rounded to float32."""
+    identity = scalar_multiplier(scale / out_scale)
+    slope = scalar_multiplier(abs(scale * float(np.float32(alpha)) / out_scale))
     x = _STORED - zero_point
     below = multiply_by_quantized_multiplier(x, *slope) * (1 if alpha >= 0 else -1)
     y = np.where(x >= 0, multiply_by_quantized_multiplier(x, *identity), below)
@@ -71,9 +70,9 @@ def leaky_relu_table(scale: float, zero_point: int, out_scale: float, out_zero_p
 
 def hard_swish_table(scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> Int8s:
     """x · relu6(x + 3) / 6 in 16-bit fixed point; needs scale / out_scale < 128."""
-    hires = np.float32(1 / 128) * np.float32(scale)  # the input's scale once it is shifted left by 7 bits
-    out_multiplier, out_exponent = scalar_multiplier(float(hires / np.float32(out_scale)))
-    gate_multiplier, gate_exponent = scalar_multiplier(float(hires / np.float32(3 / 32768)))
+    hires = scale / 128  # the input's scale once it is shifted left by 7 bits
+    out_multiplier, out_exponent = scalar_multiplier(hires / out_scale)
+    gate_multiplier, gate_exponent = scalar_multiplier(hires / (3 / 32768))
     x = (_STORED - zero_point) << 7
     linear = _high_multiply16(x, _to_int16(out_multiplier))
     gate = x

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from integer_cases import Draw, assert_equals_tflm, graph_of
 
 from thumbnet.errors import ModelError
+from thumbnet.exporters.tflite import run_tflm, to_tflite
 from thumbnet.integer import build
+from thumbnet.integer.arithmetic import multiply_by_quantized_multiplier, quantize_multiplier
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
 from thumbnet.integer.simulate import run, trace
 
@@ -80,6 +84,62 @@ def test_dense_beyond_the_exact_range_of_float32(inputs: int) -> None:
     assert_equals_tflm(graph_of([x, y], [x], [node]))
 
 
+def test_dense_sums_that_float32_cannot_hold() -> None:
+    """Large products that almost cancel: partial sums beyond 2^24, and an output that shows every unit of the sum."""
+    rng, half = np.random.default_rng(0), 4000
+    w = rng.integers(100, 128, half).astype(np.float32)
+    w[0] = 127
+    weight = np.concatenate([w, -w])[None] * np.float32(0.01)
+    x, y = QTensor("x", (2 * half,), 0.5, 0), QTensor("y", (1,), 0.01, 0)
+    graph = graph_of([x, y], [x], [build.dense("y", x, y, weight, None)])
+    first = rng.integers(110, 128, (6, half))
+    second = first.copy()
+    second[:, 1] -= [0, 1, 0, 1, 0, 0]
+    second[:, 2] += [0, 0, -1, -1, 1, 0]
+    values = np.concatenate([first, second], axis=1).astype(np.int8)
+    got = run(graph, values)["y"]
+    np.testing.assert_array_equal(got, run_tflm(to_tflite(graph), values, isolated=False))
+    assert len(np.unique(got)) > 2
+
+
+def test_dense_forms_its_multiplier_in_float64() -> None:
+    """Accumulators, set through the bias, at which a product of scales in float32 would give another output."""
+    rng, chosen = np.random.default_rng(1), 0
+    for _ in range(20):
+        xs, ws, ys = (np.float32(v) for v in 10 ** rng.uniform([-3, -3, -2], [-2, -2, -1]))
+        accumulators = np.arange(1, int(127 * ys / (xs * ws)))[: 1 << 21]
+        exact = quantize_multiplier(float(xs) * float(ws) / float(ys))
+        rounded = quantize_multiplier(float(xs * ws) / float(ys))
+        a, b = (multiply_by_quantized_multiplier(accumulators, *m) for m in (exact, rounded))
+        telling = accumulators[a != b][:50]
+        if not len(telling):
+            continue
+        chosen += 1
+        x, y = QTensor("x", (1,), float(xs), 0), QTensor("y", (len(telling),), float(ys), 0)
+        weight = np.full((len(telling), 1), 127 * ws, np.float32)
+        node = build.dense("y", x, y, weight, None)
+        bias = {"bias": telling.astype(np.int32)}
+        graph = graph_of([x, y], [x], [replace(node, arrays={**node.arrays, **bias})])
+        zero = np.zeros((1, 1), np.int8)
+        np.testing.assert_array_equal(run(graph, zero)["y"], run_tflm(to_tflite(graph), zero, isolated=False))
+    assert chosen >= 2
+
+
+@pytest.mark.parametrize("make", [build.add, build.subtract, build.multiply])
+@pytest.mark.parametrize("seed", range(6))
+def test_elementwise_on_every_pair_of_values(make: object, seed: int) -> None:
+    d = Draw(seed)
+    a = d.tensor("a", (256, 256, 1))
+    b = d.tensor("b", (256, 256, 1), a.scale * 10 ** d.rng.uniform(-1, 1))
+    peak = a.scale * b.scale * 128 if make is build.multiply else max(a.scale, b.scale)
+    y = d.tensor("y", (256, 256, 1), peak * d.rng.uniform(0.5, 2))
+    graph = graph_of([a, b, y], [a, b], [make("y", a, b, y)])  # type: ignore[operator]
+    stored = np.arange(-128, 128).astype(np.int8)
+    feeds = [np.broadcast_to(v, (1, 256, 256, 1)).copy() for v in (stored[:, None, None], stored[None, :, None])]
+    got = run(graph, dict(zip("ab", feeds, strict=True)))["y"]
+    np.testing.assert_array_equal(got, run_tflm(to_tflite(graph), feeds, isolated=False))
+
+
 @given(SEEDS)
 @few
 def test_dense(seed: int) -> None:
@@ -146,6 +206,21 @@ def test_requantize_and_relus(seed: int) -> None:
     node = d.choice(build.requantize("y", x, y), build.relu("y", x, y), build.relu("y", x, y, activation="relu6"))
     graph = graph_of([x, y], [x], [node])
     assert_equals_tflm(graph, seed)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_relu6_bounds_between_two_steps(up: bool) -> None:
+    """Scales at which 6 / scale lies on the boundary between two steps, but only in float32: TFLM rounds it there."""
+    scales = (6 / (np.arange(1, 254) + 0.5)).astype(np.float32)
+    scales = np.nextafter(scales, np.float32(9)) if up else scales
+    double = np.floor(6 / scales.astype(np.float64) + 0.5)
+    single = np.floor((np.float32(6) / scales).astype(np.float64) + 0.5)
+    telling = scales[double != single]
+    assert len(telling) >= 5
+    for scale in telling:
+        x, y = (QTensor(n, (256,), float(scale), -128) for n in "xy")
+        for node in (build.relu("y", x, y, activation="relu6"), build.add("y", x, x, y, activation="relu6")):
+            assert_equals_tflm(graph_of([x, y], [x], [node]), random=0)
 
 
 @pytest.mark.parametrize(

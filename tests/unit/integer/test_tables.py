@@ -70,3 +70,34 @@ def test_softmax_equals_tflm(scale: float, shape: tuple[int, ...]) -> None:
     ]
     values = np.stack(spreads).astype(np.int8)
     np.testing.assert_array_equal(run(graph, values)["y"], run_tflm(to_tflite(graph), values, isolated=False))
+
+
+TELLING = {  # (scale, zero point) of input and output at which float32 division of the scales gives another table
+    "leaky_relu": [
+        ("0x1.274e12p-4", -114, "0x1.d1a048p-5", -125),
+        ("0x1.393416p-5", -113, "0x1.25deb2p-5", -95),
+        ("0x1.0eec9ap-4", 111, "0x1.a07fcap-5", 52),
+    ],
+    "hard_swish": [
+        ("0x1.ca5174p-7", -37, "0x1.6483b2p-7", -23),
+        ("0x1.9c4bb4p-5", -112, "0x1.15545ap-6", -77),
+        ("0x1.3e379cp-7", -28, "0x1.24454ep-7", 67),
+    ],
+    "relu": [("0x1.a089aep-6", -128, "0x1.2ab19cp-6", -128), ("0x1.27e29ap-5", -128, "0x1.4f6084p-6", -128)],
+    "requantize": [
+        ("0x1.a089aep-6", -128, "0x1.2ab19cp-6", -128),
+        ("0x1.27e29ap-5", -128, "0x1.4f6084p-6", -128),
+        ("0x1.27e29ap-5", 127, "0x1.4f6084p-6", 127),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", TELLING)
+def test_multipliers_are_formed_in_float64(kind: str) -> None:
+    for scale, zero_point, out_scale, out_zero_point in TELLING[kind]:
+        x = QTensor("x", (256,), float.fromhex(scale), zero_point)
+        y = QTensor("y", (256,), float.fromhex(out_scale), out_zero_point)
+        make = getattr(build, kind, None)
+        node = make("y", x, y) if make else build.lut("y", x, y, kind, alpha=0.3)
+        graph = graph_of([x, y], [x], [node])
+        np.testing.assert_array_equal(run(graph, ALL)["y"], run_tflm(to_tflite(graph), ALL, isolated=False))
