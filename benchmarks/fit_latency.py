@@ -21,14 +21,17 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from thumbnet.cost.features import FEATURES
+from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
 from thumbnet.cost.flash import constant_bytes
-from thumbnet.cost.kernels import Kernel, choose
-from thumbnet.cost.measured import source_hash
+from thumbnet.cost.kernels import Kernel, choose, window_of
+from thumbnet.cost.latency import features_of, unit_latency
+from thumbnet.cost.measured import Measured, source_hash
 from thumbnet.cost.probes import ProbeBuilder
+from thumbnet.cost.schedule import Unit, single
+from thumbnet.cost.schedule import cascade as make_cascade
 from thumbnet.emulation.cycles import call_costs
 from thumbnet.emulation.toolchain import Firmware, build, version
-from thumbnet.emulation.unicorn import UnicornMachine
+from thumbnet.emulation.unicorn import Run, UnicornMachine
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets import Isa, Target, load_target
@@ -130,18 +133,27 @@ def many(probes: list[Probe]) -> IntegerGraph:
     return b.graph()
 
 
-def built(ig: IntegerGraph, target: Target, folder: Path) -> tuple[Firmware, UnicornMachine]:
-    write_firmware(folder, emit(ig, target))
+def built(
+    ig: IntegerGraph, target: Target, folder: Path, units: tuple[Unit, ...] | None = None
+) -> tuple[Firmware, UnicornMachine]:
+    write_firmware(folder, emit(ig, target, units=units))
     firmware = build(folder, target)
     a, b = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
     return firmware, UnicornMachine(firmware, a.bytes, b.bytes)
+
+
+def executed(machine: UnicornMachine, ig: IntegerGraph) -> Run:
+    """The second run: the first one is for the emulator's own checks."""
+    data = np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes)
+    machine.run(data)
+    return machine.run(data)
 
 
 def speed(function: str, target: Target, folder: Path) -> dict[str, Any]:
     """Coefficients for instructions and cycles, and the worst relative error of the former."""
     ig = many(probes_of(function))
     firmware, machine = built(ig, target, folder)
-    machine.run(np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes))
+    executed(machine, ig)
     calls = iter(call_costs(machine.counts(), firmware.image, target.core))
     chosen: list[tuple[IntegerNode, Kernel, int, int]] = []
     for node in ig.nodes:
@@ -151,7 +163,7 @@ def speed(function: str, target: Target, folder: Path) -> dict[str, Any]:
             total = (sum(c.instructions for c in parts), sum(c.cycles for c in parts))
             chosen.append((node, kernel, *total))
     assert next(calls, None) is None, function
-    rows = np.array([FEATURES[function](n, ig, k) for n, k, *_ in chosen], float)
+    rows = np.array([features_of(n, ig, k) for n, k, *_ in chosen], float)
     fitted = {}
     for i, what in enumerate(("instructions", "cycles")):
         y = np.array([row[2 + i] for row in chosen], float)
@@ -170,7 +182,7 @@ def size(function: str, target: Target, folder: Path) -> dict[str, Any]:
     make(b, b.input(*shape))
     ig = b.graph()
     firmware, machine = built(ig, target, folder)
-    run = machine.run(np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes))
+    run = executed(machine, ig)
     sizes, seen = {}, set()
     for f in firmware.image.functions:
         if f.address not in seen and f.name != "model_invoke":
@@ -190,6 +202,60 @@ def size(function: str, target: Target, folder: Path) -> dict[str, Any]:
     }
 
 
+CASCADES = (  # input height, width, channels; expanded and output channels; kernel, stride; rows in each round
+    (12, 10, 4, 16, 8, 3, 1, 2), (16, 14, 8, 12, 4, 3, 2, 1), (13, 9, 4, 8, 8, 5, 1, 4), (20, 20, 4, 12, 8, 5, 2, 2),
+    (24, 8, 4, 24, 4, 3, 1, 1), (18, 18, 4, 8, 4, 3, 1, 8), (9, 30, 12, 40, 4, 3, 1, 1), (30, 9, 4, 16, 4, 3, 2, 4),
+)  # fmt: skip
+
+
+def cascades(isa: Isa) -> tuple[IntegerGraph, tuple[Unit, ...]]:
+    """A network of inverted bottlenecks, each a cascade on a part of the input."""
+    b = ProbeBuilder(7)
+    x = b.input(max(h * w * c for h, w, c, *_ in CASCADES))
+    for h, w, c, expanded, out, k, s, _ in CASCADES:
+        y = b.conv2d(b.reshape(b.slice(x, 0, 0, h * w * c), h, w, c), expanded)
+        b.conv2d(b.depthwise_conv2d(y, (k, k), (s, s)), out)
+    ig = b.graph()
+    kernels = [choose(node, ig, isa) for node in ig.nodes]
+    units: list[Unit] = []
+    for i, (*_, rows) in enumerate(CASCADES):
+        units += [single(5 * i, kernels[5 * i]), single(5 * i + 1, kernels[5 * i + 1])]
+        stages = range(5 * i + 2, 5 * i + 5)
+        windows = tuple(window_of(ig.nodes[j], ig) for j in stages)
+        units.append(make_cascade(stages[0], tuple(kernels[j] for j in stages), windows, rows))
+    return ig, tuple(units)
+
+
+def measure_cascade(target: Target, known: dict[str, Any], base: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What `tn_cascade` takes beyond its stages."""
+    ig, units = cascades(target.core.isa)
+    firmware, machine = built(ig, target, folder, units)
+    run = executed(machine, ig)
+    counted = call_costs(machine.counts(), firmware.image, target.core)
+    costs = Measured.of({"base_functions": base, "base_bytes": 0, "kernels": known | {"tn_cascade": NOTHING}})
+    rows, rest, total = [], [], []
+    for unit, spent in zip([u for u in units if u.kernels[0].function], counted, strict=True):
+        if unit.rows:
+            stages = np.array(unit_latency(unit, ig, costs)).sum(0)
+            rows.append(cascade(unit))
+            rest.append([spent.instructions - stages[0], spent.cycles - stages[1]])
+            total.append(spent.instructions)
+    fits = [nnls(np.array(rows, float), np.array(rest, float)[:, i])[0] for i in (0, 1)]
+    errors = (np.array(rows) @ fits[0] - np.array(rest)[:, 0]) / np.array(total)
+    deepest = max(costs.kernels[k.function].stack_bytes for u in units for k in u.kernels if k.function)
+    return {
+        "functions": {"tn_cascade": firmware.image.symbol("tn_cascade").bytes},
+        "rodata": 0,
+        "stack": run.stack_bytes - deepest,
+        "instructions": [float(f"{v:.5g}") for v in fits[0]],
+        "cycles": [float(f"{v:.5g}") for v in fits[1]],
+        "error": round(float(np.abs(errors).max()), 4),
+    }
+
+
+NOTHING = {"functions": {}, "rodata": 0, "stack": 0, "instructions": [0] * 6, "cycles": [0] * 6, "error": 0}
+
+
 def _unique(name: str, function: str) -> str:
     """Static functions of different kernels may have the same name; library and tn_ functions are shared."""
     shared = name.startswith(("tn_", "__", "mem", "compiler_rt"))
@@ -198,7 +264,7 @@ def _unique(name: str, function: str) -> str:
 
 def functions_of(target: Target) -> list[str]:
     """Kernels that this core may run."""
-    return [f for f in FEATURES if target.core.isa != "generic" or not f.endswith("_dsp")]
+    return [f for f in (*CONVOLUTIONS, *FEATURES) if target.core.isa != "generic" or not f.endswith("_dsp")]
 
 
 def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +285,10 @@ def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
             f"{core:14} {function:28} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}",
             flush=True,
         )
+    if not only or only == "tn_cascade":
+        with tempfile.TemporaryDirectory() as folder:
+            kernels["tn_cascade"] = measure_cascade(board, kernels, base, Path(folder))
+        print(f"{core:14} tn_cascade, worst error {kernels['tn_cascade']['error']:7.2%}", flush=True)
     return {"base_functions": base, "base_bytes": rest, "kernels": kernels}
 
 

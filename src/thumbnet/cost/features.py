@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.cost.kernels import Kernel, Window, window_of
+from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 Features = tuple[float, ...]
@@ -31,9 +32,7 @@ def _inside(w: Window) -> int:
     return axis(w.in_h, w.out_h, 0) * axis(w.in_w, w.out_w, 1)
 
 
-def conv2d(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    w = window_of(node, ig)
-    groups = int(node.attrs["groups"])
+def conv2d(w: Window, groups: int, kernel: Kernel) -> Features:
     pixels, taps = w.out_h * w.out_w, w.kernel[0] * w.kernel[1]
     depth, count = w.in_c // groups, w.out_c // groups
     inside = _inside(w) * groups
@@ -57,9 +56,8 @@ def conv2d(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     )
 
 
-def depthwise_conv2d(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    w = window_of(node, ig)
-    strips = -(-w.out_h // kernel.strip)
+def depthwise_conv2d(w: Window, groups: int, kernel: Kernel) -> Features:
+    strips = -(-w.out_h // min(kernel.strip, w.out_h))
     rows = (w.out_h - 1) * w.stride[0] + w.span
     real = min(w.in_h + w.padding[0], rows) - w.padding[0]
     values = min(w.in_w, w.pitch - w.padding[1])
@@ -99,14 +97,12 @@ def _dot2(columns: int, values: int, channels: int) -> Features:
     )
 
 
-def conv2d_1x1_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    w = window_of(node, ig)
+def conv2d_1x1_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
     pairs = -(-w.out_h * w.out_w // 2)
     return (1, *_dot2(pairs, w.in_c, w.out_c), _rest(kernel, w.out_h * w.out_w * w.out_c))
 
 
-def conv2d_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    w = window_of(node, ig)
+def conv2d_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
     pixels = w.out_h * w.out_w
     pairs = -(-pixels // 2)
     return (
@@ -151,12 +147,11 @@ def _gathered_bytes(w: Window) -> Features:
     return (0, 0, w.out_h * w.out_w + alone, rows, taps, words, single)
 
 
-def depthwise_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    w = window_of(node, ig)
+def depthwise_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
     fours = -(-w.out_w // 4)
     pitch = ((4 * fours - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
-    strips = -(-w.out_h // kernel.strip)
-    held = (kernel.strip - 1) * w.stride[0] + w.kernel[0]
+    strips = -(-w.out_h // min(kernel.strip, w.out_h))
+    held = (min(kernel.strip, w.out_h) - 1) * w.stride[0] + w.kernel[0]
     rows = (w.out_h - 1) * w.stride[0] + w.kernel[0]
     real = max(0, min(w.in_h + w.padding[0], rows) - w.padding[0])
     columns = min(w.in_w, pitch - w.padding[1])
@@ -235,14 +230,33 @@ def softmax(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     return (1, rows, rows * shape[-1])
 
 
-FEATURES: Mapping[str, FeatureFunction] = {
+def cascade(unit: Unit) -> Features:
+    """Rounds, pieces, buffers that move rows, and bytes moved."""
+    assert unit.replay is not None
+    runs, moved = unit.replay.runs, unit.replay.moved
+    count = len(unit.kernels)
+    sizes = [w.out_w * w.out_c for w in unit.windows]
+    return (
+        1,
+        unit.replay.rounds,
+        unit.replay.rounds * count,
+        len(runs),
+        sum(1 for stage, _, _ in runs if stage < count - 1),
+        sum(m * size for m, size in zip(moved, sizes, strict=False)),
+    )
+
+
+CONVOLUTIONS: Mapping[str, Callable[[Window, int, Kernel], Features]] = {
     "tn_conv2d": conv2d,
     "tn_depthwise_conv2d": depthwise_conv2d,
-    "tn_dense": dense,
     "tn_conv2d_dsp": conv2d_dsp,
     "tn_conv2d_1x1_dsp": conv2d_1x1_dsp,
     "tn_depthwise_conv2d_k3_dsp": depthwise_dsp,
     "tn_depthwise_conv2d_k5_dsp": depthwise_dsp,
+}
+
+FEATURES: Mapping[str, FeatureFunction] = {
+    "tn_dense": dense,
     "tn_dense_dsp": dense_dsp,
     "tn_add": _elements,
     "tn_mul": _elements,

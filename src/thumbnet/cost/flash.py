@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from thumbnet.cost.kernels import Kernel
 from thumbnet.cost.measured import Measured
+from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 # sizeof of the parameter structs in tn_kernels.h on a 32-bit core
@@ -48,35 +49,47 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     return 0, struct
 
 
-def code_bytes(kernels: Iterable[Kernel], sites: int, costs: Measured) -> int:
+def functions_of(units: Iterable[Unit]) -> set[str]:
+    """Kernels that are linked."""
+    found = {k.function for unit in units for k in unit.kernels if k.function}
+    return found | {"tn_cascade" for unit in units if unit.rows}
+
+
+def code_bytes(functions: Iterable[str], sites: int, costs: Measured) -> int:
     """Vectors, start-up, accessors, kernels and what they call, and `model_invoke` with call sites of `sites` bytes."""
-    functions = dict(costs.base_functions)
-    for function in {k.function for k in kernels if k.function}:
-        functions |= costs.kernels[function].functions
-    return costs.base_bytes + sum(_aligned(size) for size in functions.values()) + sites
+    linked = dict(costs.base_functions)
+    for function in functions:
+        linked |= costs.kernels[function].functions
+    return costs.base_bytes + sum(_aligned(size) for size in linked.values()) + sites
 
 
-def kernel_rodata_bytes(kernels: Iterable[Kernel], costs: Measured) -> int:
+def kernel_rodata_bytes(functions: Iterable[str], costs: Measured) -> int:
     """Tables inside kernels."""
-    return sum(costs.kernels[f].rodata_bytes for f in {k.function for k in kernels if k.function})
+    return sum(costs.kernels[f].rodata_bytes for f in functions)
 
 
-def site_bytes(addresses: Iterable[tuple[int, ...]], thumb2: bool) -> int:
-    """Bytes of `model_invoke`: one call for each tuple of arena offsets.
+def stage_bytes(units: Iterable[Unit]) -> int:
+    """Tables of the cascades' stages."""
+    return sum(16 * len(unit.kernels) for unit in units if unit.rows)
+
+
+def site_bytes(calls: Iterable[tuple[int, ...]], thumb2: bool) -> int:
+    """Bytes of `model_invoke`: one call for each tuple of numbers, arena offsets or others.
 
     Thumb-2 loads the parameters' address in 8 bytes (movw, movt), an arena address in 2 (offset 0), 4 (below 4096) or
-    6, and calls in 4. Armv6-M has literal pools: 2 + 4 for each constant, 2 for an addition.
+    6, and calls in 4. Armv6-M has literal pools: 2 + 4 for each constant, 2 for an addition. Arguments from the fifth
+    on go through the stack.
     """
     total = 8
-    for offsets in addresses:
-        total += 4 + (8 if thumb2 else 6)
-        for offset in offsets:
-            if offset == 0:
+    for numbers in calls:
+        total += 4 + (8 if thumb2 else 6) + 2 * max(0, len(numbers) - 3)
+        for number in numbers:
+            if number == 0:
                 total += 2
             elif thumb2:
-                total += 4 if offset < 4096 else 6
+                total += 4 if number < 4096 else 6
             else:
-                total += 4 if offset < 256 else 8
+                total += 4 if number < 256 else 8
     return total
 
 

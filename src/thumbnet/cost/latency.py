@@ -8,24 +8,55 @@ buffers hide most of the rest. Boards measured 1.24 to 1.43 times the cycle mode
 
 from __future__ import annotations
 
-from thumbnet.cost.features import FEATURES
-from thumbnet.cost.kernels import Kernel
-from thumbnet.cost.measured import Measured, measured
+from thumbnet.cost.cascade import part
+from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
+from thumbnet.cost.kernels import Kernel, window_of
+from thumbnet.cost.measured import KernelCost, Measured, measured
+from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets.target import Target
 
 WAIT_STATE_SHARE = 0.05
 
 
-def node_latency(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) -> tuple[int, int]:
-    """(instructions, cycles) of one node at zero wait states; (0, 0) where nothing is computed."""
+def unit_latency(unit: Unit, ig: IntegerGraph, costs: Measured) -> list[tuple[int, int]]:
+    """(instructions, cycles) of each of the unit's nodes at zero wait states; (0, 0) where nothing is computed.
+
+    What a cascade itself takes goes to its last node.
+    """
+    if unit.replay is None:
+        return [_node(ig.nodes[unit.first], ig, unit.kernels[0], costs)]
+    spent = [[0.0, 0.0] for _ in unit.kernels]
+    for stage, first, stop in unit.replay.runs:
+        kernel = unit.kernels[stage]
+        groups = int(ig.nodes[unit.first + stage].attrs.get("groups", 1))
+        counts = CONVOLUTIONS[kernel.function](part(unit.windows[stage], first, stop), groups, kernel)
+        for i, value in enumerate(_applied(costs.kernels[kernel.function], counts)):
+            spent[stage][i] += value
+    for i, value in enumerate(_applied(costs.kernels["tn_cascade"], cascade(unit))):
+        spent[-1][i] += value
+    return [(round(a), round(b)) for a, b in spent]
+
+
+def _node(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) -> tuple[int, int]:
     if not kernel.function:
         return 0, 0
-    counts = FEATURES[kernel.function](node, ig, kernel)
-    fit = costs.kernels[kernel.function]
-    instructions = sum(a * b for a, b in zip(counts, fit.instructions, strict=True))
-    cycles = sum(a * b for a, b in zip(counts, fit.cycles, strict=True))
+    instructions, cycles = _applied(costs.kernels[kernel.function], features_of(node, ig, kernel))
     return round(instructions), round(cycles)
+
+
+def _applied(cost: KernelCost, counts: tuple[float, ...]) -> tuple[float, float]:
+    instructions = sum(a * b for a, b in zip(counts, cost.instructions, strict=True))
+    cycles = sum(a * b for a, b in zip(counts, cost.cycles, strict=True))
+    return instructions, cycles
+
+
+def features_of(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple[float, ...]:
+    """Loop counts of a node that is computed in one call."""
+    if kernel.function in CONVOLUTIONS:
+        groups = int(node.attrs.get("groups", 1))
+        return CONVOLUTIONS[kernel.function](window_of(node, ig), groups, kernel)
+    return FEATURES[kernel.function](node, ig, kernel)
 
 
 def latency_ms(cycles: int, instructions: int, target: Target) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 from thumbnet.errors import TargetError
 
@@ -35,6 +36,17 @@ class Measured:
     base_functions: Mapping[str, int]  # start-up, main, accessors; without `model_invoke`
     base_bytes: int  # vectors and padding
     kernels: Mapping[str, KernelCost]
+
+    @staticmethod
+    def of(data: Mapping[str, Any]) -> Measured:
+        """From one core's part of the file."""
+        kernels = {
+            k: KernelCost(
+                v["functions"], v["rodata"], v["stack"], tuple(v["instructions"]), tuple(v["cycles"]), v["error"]
+            )
+            for k, v in data["kernels"].items()
+        }
+        return Measured(data["base_functions"], data["base_bytes"], kernels)
 
 
 # Cores that no emulator here can run take the figures of their nearest relative.
@@ -71,9 +83,4 @@ def measured(core: str) -> Measured:
     name = core if core in cores else _STAND_INS.get(core, core)
     if name not in cores:
         raise TargetError(f"There are no kernel measurements for the core '{core}'.", f"Known: {', '.join(cores)}.")
-    data = cores[name]
-    kernels = {
-        k: KernelCost(v["functions"], v["rodata"], v["stack"], tuple(v["instructions"]), tuple(v["cycles"]), v["error"])
-        for k, v in data["kernels"].items()
-    }
-    return Measured(data["base_functions"], data["base_bytes"], kernels)
+    return Measured.of(cores[name])

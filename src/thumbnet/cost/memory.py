@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thumbnet.cost.kernels import Overlap, choose
+from thumbnet.cost.kernels import Overlap
+from thumbnet.cost.lifetimes import Lifetimes, lifetimes
 from thumbnet.cost.plan import ArenaPlan, Buffer
+from thumbnet.cost.schedule import ALIGNMENT, Unit, schedule
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets.target import Isa
 
-ALIGNMENT = 16
 IMPROVEMENT_ROUNDS = 24
 
 
@@ -43,13 +44,14 @@ class _Problem:
     roots: dict[str, str]  # tensor -> the tensor whose buffer it shares through reshapes
 
 
-def plan_arena(ig: IntegerGraph, isa: Isa) -> ArenaPlan:
+def plan_arena(ig: IntegerGraph, isa: Isa, units: tuple[Unit, ...] | None = None) -> ArenaPlan:
     """Offsets of all activations and scratch buffers of `ig` with the kernels of `isa`.
 
-    First fit in several orders; the best order is improved by placing first what ended up highest, until the lower
-    bound is met or `IMPROVEMENT_ROUNDS` have passed. Deterministic.
+    Tensors inside a cascade have buffers for the rows that it keeps. First fit in several orders; the best order is
+    improved by placing first what ended up highest, until the lower bound is met or `IMPROVEMENT_ROUNDS` have passed.
+    Deterministic. `units` overrides `schedule(ig, isa)`.
     """
-    problem = _problem(ig, isa)
+    problem = _problem(ig, schedule(ig, isa) if units is None else units)
     best_peak, best = _search(problem)
     items = problem.items
     buffers = tuple(
@@ -138,44 +140,41 @@ def _round_up(n: int) -> int:
     return -(-n // ALIGNMENT) * ALIGNMENT
 
 
-def _problem(ig: IntegerGraph, isa: Isa) -> _Problem:
-    kernels = [choose(node, ig, isa) for node in ig.nodes]
-    roots = {t: t for t in ig.inputs}
-    for node, kernel in zip(ig.nodes, kernels, strict=True):
-        roots[node.name] = node.name if kernel.function else roots[node.inputs[0]]
-    items = _items(ig, kernels_scratch=[k.scratch_bytes for k in kernels], roots=roots)
+def _problem(ig: IntegerGraph, units: tuple[Unit, ...]) -> _Problem:
+    lives = lifetimes(ig)
+    items = _items(ig, lives, units)
     index = {(item.kind, item.name): i for i, item in enumerate(items)}
     relations: dict[tuple[int, int], Overlap] = {}  # (output, input)
-    for step, (node, kernel) in enumerate(zip(ig.nodes, kernels, strict=True)):
-        names = [roots[v] for v in node.inputs]
-        for name, overlap in zip(names, kernel.overlaps, strict=True):
-            dying = items[index["activation", name]].last == step
-            if kernel.function and overlap is not None and dying and names.count(name) == 1:
+    for unit in units:
+        node = ig.nodes[unit.first]
+        result = lives.roots[ig.nodes[unit.last].name]
+        names = [lives.roots[v] for v in node.inputs]
+        for name, overlap in zip(names, unit.overlaps, strict=True):
+            dying = lives.last[name] == unit.first and name != result
+            if overlap is not None and dying and names.count(name) == 1:
                 aligned = Overlap(_round_up(overlap.distance), overlap.exact)
-                relations[index["activation", node.name], index["activation", name]] = aligned
-    return _Problem(items, _conflicts(items, relations), _lower_bound(items, relations, len(ig.nodes)), roots)
+                relations[index["activation", result], index["activation", name]] = aligned
+    bound = _lower_bound(items, relations, len(ig.nodes))
+    return _Problem(items, _conflicts(items, relations), bound, lives.roots)
 
 
-def _items(ig: IntegerGraph, kernels_scratch: list[int], roots: dict[str, str]) -> tuple[_Item, ...]:
-    last = max(0, len(ig.nodes) - 1)
-    first = dict.fromkeys(ig.inputs, 0) | {node.name: step for step, node in enumerate(ig.nodes)}
-    use: dict[str, int] = {}
-    for t, root in roots.items():
-        use[root] = max(use.get(root, 0), first[t])
-    for step, node in enumerate(ig.nodes):
-        for v in node.inputs:
-            use[roots[v]] = max(use[roots[v]], step)
-    for v in ig.outputs:
-        use[roots[v]] = last
-    items = [
-        _Item(t, "activation", _round_up(ig.tensors[t].bytes), ig.tensors[t].bytes, first[t], use[t])
-        for t, root in roots.items()
-        if t == root
-    ]
-    for step, (node, size) in enumerate(zip(ig.nodes, kernels_scratch, strict=True)):
-        if size:
-            items.append(_Item(node.name, "scratch", _round_up(size), size, step, step))
-    return tuple(items)
+def _items(ig: IntegerGraph, lives: Lifetimes, units: tuple[Unit, ...]) -> tuple[_Item, ...]:
+    first, last = dict(lives.first), dict(lives.last)
+    size = {t: ig.tensors[t].bytes for t in first}
+    scratch: list[_Item] = []
+    for unit in units:
+        result = lives.roots[ig.nodes[unit.last].name]
+        if len(unit.kernels) > 1:  # everything a cascade touches is in use from its start to its end
+            first[result] = unit.first
+            for v in ig.nodes[unit.first].inputs:
+                last[lives.roots[v]] = max(last[lives.roots[v]], unit.last)
+        for step, held in zip(unit.nodes, unit.held_bytes, strict=False):
+            name = ig.nodes[step].name
+            first[name], last[name], size[name] = unit.first, unit.last, held
+        if unit.scratch_bytes:
+            name, n = ig.nodes[unit.last].name, unit.scratch_bytes
+            scratch.append(_Item(name, "scratch", _round_up(n), n, unit.first, unit.last))
+    return (*(_Item(t, "activation", _round_up(size[t]), size[t], first[t], last[t]) for t in first), *scratch)
 
 
 def _conflicts(
@@ -214,7 +213,9 @@ def _lower_bound(items: tuple[_Item, ...], relations: dict[tuple[int, int], Over
         size, separate = items[out].size, sum(items[s].size for s, _ in sources)
         if len(sources) == 1:
             separate += max(0, sources[0][1].distance)
-        live[items[out].first] -= max(0, size + sum(items[s].size for s, _ in sources) - max(size, separate))
+        saved = max(0, size + sum(items[s].size for s, _ in sources) - max(size, separate))
+        for step in range(items[out].first, max(items[s].last for s, _ in sources) + 1):
+            live[step] -= saved
     return max(live)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from thumbnet.cost.kernels import Kernel, choose
 from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.plan import ArenaPlan
+from thumbnet.cost.schedule import Unit, schedule
 from thumbnet.errors import ModelError
 from thumbnet.exporters.c import spell
-from thumbnet.exporters.c.calls import Site, call
+from thumbnet.exporters.c.layers import layers
 from thumbnet.files import write_text_atomic
-from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets.target import Target
 from thumbnet.version import __version__
 
@@ -32,11 +32,13 @@ def emit(
     target: Target,
     *,
     plan: ArenaPlan | None = None,
+    units: tuple[Unit, ...] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     test_vector: tuple[bytes, bytes] | None = None,
 ) -> dict[str, str]:
     """The firmware's files, relative path to text.
 
+    `plan` and `units` default to `plan_arena` and `schedule`; a plan must have been made for the units.
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
     value of each of 256 pixel values) and `classes`. `test_vector` is one input and the output it must give, as int8 bytes.
     Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
@@ -44,12 +46,12 @@ def emit(
     """
     if len(ig.inputs) != 1 or len(ig.outputs) != 1:
         raise ModelError(f"'{ig.name}' has {len(ig.inputs)} inputs and {len(ig.outputs)} outputs; C takes one of each.")
-    plan = plan_arena(ig, target.core.isa) if plan is None else plan
-    kernels = [choose(node, ig, target.core.isa) for node in ig.nodes]
-    sources = sorted({source for k in kernels for source in k.sources})
+    units = schedule(ig, target.core.isa) if units is None else units
+    plan = plan_arena(ig, target.core.isa, units) if plan is None else plan
+    sources = sorted({source for unit in units for source in unit.sources})
     values = {
         **_interface(ig, target, plan, preprocessing or {}),
-        **_body(ig, plan, kernels),
+        "layers": layers(ig, plan, units),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
         "dsp": any(s.startswith("dsp/") for s in sources),
         "assembly": any(s.endswith(".S") for s in sources),
@@ -145,41 +147,6 @@ def _contract(preprocessing: Mapping[str, Any]) -> dict[str, object]:
         "table": rows,
         "classes": [spell.quoted(c) for c in classes],
     }
-
-
-def _body(ig: IntegerGraph, plan: ArenaPlan, kernels: list[Kernel]) -> dict[str, object]:
-    """Constants and calls, node by node."""
-    place = offsets(ig, plan)
-    scratch = {b.name: b.offset for b in plan.buffers if b.kind == "scratch"}
-    names = spell.identifiers(node.name for node in ig.nodes)
-    layers = []
-    for node, kernel in zip(ig.nodes, kernels, strict=True):
-        site = Site(
-            node,
-            ig,
-            kernel,
-            names[node.name],
-            tuple(_address(place[v]) for v in node.inputs),
-            _address(place[node.name]),
-            _address(scratch[node.name]) if node.name in scratch else "NULL",
-        )
-        made = call(site)
-        layers.append(
-            {"title": _title(node, ig), "constants": "\n".join(made.constants), "statements": made.statements}
-        )
-    return {"layers": layers}
-
-
-def _address(offset: int) -> str:
-    return f"m + {offset}" if offset else "m"
-
-
-def _title(node: IntegerNode, ig: IntegerGraph) -> str:
-    def shape(name: str) -> str:
-        return "x".join(str(d) for d in ig.tensors[name].shape)
-
-    sources = ", ".join(shape(v) for v in node.inputs)
-    return spell.comment(f"{node.name}: {node.op} {sources} -> {shape(node.name)}")
 
 
 def _test_vector(ig: IntegerGraph, source: bytes, result: bytes) -> str:

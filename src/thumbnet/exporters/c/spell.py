@@ -11,12 +11,7 @@ import numpy.typing as npt
 
 LINE = 116
 _KEYWORDS = frozenset(
-    (
-        "auto break case char const continue default do double else enum extern float for goto if inline int long "
-        "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-        "class new delete private public protected template this namespace operator try catch throw using virtual true "
-        "false bool and or not arena m main"
-    ).split()
+    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "class", "new", "delete", "private", "public", "protected", "template", "this", "namespace", "operator", "try", "catch", "throw", "using", "virtual", "true", "false", "bool", "and", "or", "not", "arena", "m", "main"]
 )  # of C and C++, and the names that model.c uses itself
 _CTYPES = {"int8": "int8_t", "int32": "int32_t"}
 

@@ -43,6 +43,16 @@ typedef struct {
 
 typedef void tn_conv2d_function(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
 
+/* One convolution of a cascade. */
+typedef struct {
+    tn_conv2d_function *run;
+    void (*clamp)(int8_t *values, uint32_t size, int32_t low, int32_t high); /* after it; NULL: nothing to clamp */
+    const tn_conv2d_params *params;
+    uint32_t offset; /* of the rows it keeps, from `buffers`; unused in the last one */
+} tn_stage;
+
+#define TN_MAX_STAGES 12
+
 typedef struct {
     const int8_t *weight; /* [out_c][in_c] */
     const int32_t *bias;  /* input zero point folded in */
@@ -116,6 +126,8 @@ typedef struct {
 } tn_softmax_params;
 
 tn_conv2d_function tn_conv2d, tn_depthwise_conv2d;
+void tn_cascade(const tn_stage *stages, int32_t count, int32_t rows, const int8_t *in, int8_t *out, int8_t *buffers,
+                void *scratch);
 void tn_dense(const tn_dense_params *p, const int8_t *in, int8_t *out);
 void tn_add(const tn_add_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
 void tn_mul(const tn_mul_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);

@@ -1,0 +1,81 @@
+"""Constants and calls of all nodes, cascades included, in the order of the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thumbnet.cost.kernels import Kernel
+from thumbnet.cost.memory import offsets
+from thumbnet.cost.plan import ArenaPlan
+from thumbnet.cost.schedule import Unit
+from thumbnet.exporters.c import spell
+from thumbnet.exporters.c.calls import Site, call, convolution_constants
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node in model.c: a comment's text, definitions, and statements of `model_invoke`."""
+
+    title: str
+    constants: str
+    statements: tuple[str, ...]
+
+
+def layers(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[Layer]:
+    """One for each node. A cascade's only statement stands at its last node."""
+    place = offsets(ig, plan)
+    scratch = {b.name: b.offset for b in plan.buffers if b.kind == "scratch"}
+    names = spell.identifiers(node.name for node in ig.nodes)
+
+    def site(step: int, kernel: Kernel, last: int) -> Site:
+        node = ig.nodes[step]
+        working = scratch.get(ig.nodes[last].name)
+        inputs = tuple(_address(place[v]) for v in node.inputs)
+        output = _address(place[node.name])
+        return Site(
+            node, ig, kernel, names[node.name], inputs, output, "NULL" if working is None else _address(working)
+        )
+
+    found: list[Layer] = []
+    for unit in units:
+        sites = [site(step, kernel, unit.last) for step, kernel in zip(unit.nodes, unit.kernels, strict=True)]
+        if unit.rows:
+            found += _cascade(ig, unit, sites, [place[ig.nodes[step].name] for step in unit.nodes])
+        else:
+            made = call(sites[0])
+            found.append(Layer(_title(sites[0].node, ig), "\n".join(made.constants), made.statements))
+    return found
+
+
+def _cascade(ig: IntegerGraph, unit: Unit, sites: list[Site], places: list[int]) -> list[Layer]:
+    first, last = sites[0], sites[-1]
+    stages = [
+        f"{{.run = {s.kernel.function}, .clamp = {'tn_clamp_dsp' if s.kernel.clamped else 'NULL'}, "
+        f".params = &{s.name}, .offset = {0 if s is last else place}}}"
+        for s, place in zip(sites, places, strict=True)
+    ]
+    table = f"static const tn_stage {first.name}_stages[{len(sites)}] = {{\n{spell.wrapped(stages)}\n}};\n"
+    statement = (
+        f"tn_cascade({first.name}_stages, {len(sites)}, {unit.rows}, "
+        f"{first.inputs[0]}, {last.output}, m, {last.scratch});"
+    )
+    found = []
+    for s in sites:
+        constants = convolution_constants(s)
+        notes = "" if s is last else f" (in the cascade that ends with {last.name})"
+        definitions = "\n".join((*constants, table) if s is last else constants)
+        found.append(Layer(_title(s.node, ig) + notes, definitions, (statement,) if s is last else ()))
+    return found
+
+
+def _address(offset: int) -> str:
+    return f"m + {offset}" if offset else "m"
+
+
+def _title(node: IntegerNode, ig: IntegerGraph) -> str:
+    def shape(name: str) -> str:
+        return "x".join(str(d) for d in ig.tensors[name].shape)
+
+    sources = ", ".join(shape(v) for v in node.inputs)
+    return spell.comment(f"{node.name}: {node.op} {sources} -> {shape(node.name)}")
