@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from thumbnet.emulation import qemu, unicorn
-from thumbnet.emulation.board import Board
 from thumbnet.emulation.toolchain import Firmware, build
 from thumbnet.errors import ToolchainError
 
+Machine = unicorn.UnicornMachine | qemu.QemuMachine
 
-def machine_for(firmware_dir: Path, firmware: Firmware, input_bytes: int, output_bytes: int) -> tuple[Board, Firmware]:
+
+def machine_for(
+    firmware_dir: Path, firmware: Firmware, input_bytes: int, output_bytes: int
+) -> tuple[Machine, Firmware]:
     """A booted board for `firmware`, and the firmware it runs.
 
     Unicorn runs the file as it is. For cores that Unicorn lacks, and where it is not installed, QEMU runs the same
