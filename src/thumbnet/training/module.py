@@ -28,8 +28,8 @@ class _Layer(nn.Module):
         self.op: Op = op_of(node)
         for key, weight in node.weights.items():
             tensor = torch.from_numpy(np.array(weight, np.float32))
-            if tensor.ndim == 4:  # as the images: mixed layouts cost a third of the speed
-                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            if tensor.ndim == 4:  # as the images; `contiguous` would leave kernels of one input channel as they are
+                tensor = tensor.to(memory_format=torch.channels_last)
             self.register_parameter(key, nn.Parameter(tensor))
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -155,7 +155,7 @@ class GraphModule(nn.Module):
             if x.shape[1:] != spec.shape:
                 raise ModelError(f"Input '{spec.name}' has shape {spec.shape}, not {tuple(x.shape[1:])}.")
             # oneDNN is faster with channels last; the layout then passes from layer to layer by itself.
-            values[spec.name] = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+            values[spec.name] = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
         return values
 
 
