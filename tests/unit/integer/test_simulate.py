@@ -46,7 +46,7 @@ def test_conv2d(seed: int) -> None:
     d = Draw(seed)
     k, groups = (d.integer(1, 4), d.integer(1, 3)), d.choice(1, 1, 2)
     per_group, outputs = d.integer(1, 6), groups * d.integer(1, 5)
-    x = d.tensor("x", (d.integer(6, 11), d.integer(5, 9), per_group * groups))
+    x = d.tensor("x", (d.integer(7, 11), d.integer(5, 9), per_group * groups))
     a = window(d, k, d.choice((1, 1), (1, 1), (2, 1), (1, 2)))
     y = fitting_output(d, x, k[0] * k[1] * per_group, (*out_size(x, k, a), outputs))
     bias = None if d.integer(0, 3) == 0 else d.bias(outputs, 50 * x.scale)
