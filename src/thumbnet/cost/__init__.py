@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thumbnet.cost import flash, latency
+from thumbnet.cost.measured import Measured, measured
 from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.plan import ArenaPlan, Buffer
 from thumbnet.cost.schedule import Unit, schedule
@@ -24,7 +25,7 @@ def estimate(
     """
     units = schedule(ig, target.core.isa) if units is None else units
     plan = plan_arena(ig, target.core.isa, units) if plan is None else plan
-    costs = latency.measurements(target)
+    costs = measured(target.core.name)
     layers = [layer for unit in units for layer in _layers(ig, unit, costs)]
     functions = flash.functions_of(units)
     sites = flash.site_bytes(_calls(ig, plan, units), target.core.architecture != "armv6-m")
@@ -50,7 +51,7 @@ def estimate(
     )
 
 
-def _layers(ig: IntegerGraph, unit: Unit, costs: latency.Measured) -> list[LayerCost]:
+def _layers(ig: IntegerGraph, unit: Unit, costs: Measured) -> list[LayerCost]:
     found = []
     spent = latency.unit_latency(unit, ig, costs)
     for step, kernel, (instructions, cycles) in zip(unit.nodes, unit.kernels, spent, strict=True):
@@ -61,7 +62,7 @@ def _layers(ig: IntegerGraph, unit: Unit, costs: latency.Measured) -> list[Layer
     return found
 
 
-def _stack_bytes(unit: Unit, costs: latency.Measured) -> int:
+def _stack_bytes(unit: Unit, costs: Measured) -> int:
     """Deepest stack while the unit runs, start-up and `model_invoke` included."""
     own = max((costs.kernels[k.function].stack_bytes for k in unit.kernels if k.function), default=0)
     return own + (costs.kernels["tn_cascade"].stack_bytes if unit.rows else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -91,4 +92,11 @@ def part(w: Window, first: int, stop: int) -> Window:
     """The window of output rows [first, stop), as `compute` in cascade.c calls the kernel."""
     top = first * w.stride[0] - w.padding[0]
     row = max(top, 0)
-    return replace(w, in_h=w.in_h - row, out_h=stop - first, padding=(row - top, w.padding[1]))
+    read = (stop - 1) * w.stride[0] + w.span - w.padding[0]  # rows below are never looked at: equal pieces look equal
+    return replace(w, in_h=min(w.in_h, max(read, row)) - row, out_h=stop - first, padding=(row - top, w.padding[1]))
+
+
+@lru_cache(maxsize=4096)
+def pieces(w: Window, plan: Replay, stage: int) -> tuple[tuple[Window, int], ...]:
+    """The different windows that a stage is called with, and how often."""
+    return tuple(Counter(part(w, first, stop) for s, first, stop in plan.runs if s == stage).items())

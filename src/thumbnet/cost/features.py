@@ -32,7 +32,7 @@ def _inside(w: Window) -> int:
     return axis(w.in_h, w.out_h, 0) * axis(w.in_w, w.out_w, 1)
 
 
-def conv2d(w: Window, groups: int, kernel: Kernel) -> Features:
+def conv2d(w: Window, groups: int, strip: int, clamped: bool) -> Features:
     pixels, taps = w.out_h * w.out_w, w.kernel[0] * w.kernel[1]
     depth, count = w.in_c // groups, w.out_c // groups
     inside = _inside(w) * groups
@@ -56,8 +56,8 @@ def conv2d(w: Window, groups: int, kernel: Kernel) -> Features:
     )
 
 
-def depthwise_conv2d(w: Window, groups: int, kernel: Kernel) -> Features:
-    strips = -(-w.out_h // min(kernel.strip, w.out_h))
+def depthwise_conv2d(w: Window, groups: int, strip: int, clamped: bool) -> Features:
+    strips = -(-w.out_h // min(strip, w.out_h))
     rows = (w.out_h - 1) * w.stride[0] + w.span
     real = min(w.in_h + w.padding[0], rows) - w.padding[0]
     values = min(w.in_w, w.pitch - w.padding[1])
@@ -77,9 +77,9 @@ def depthwise_conv2d(w: Window, groups: int, kernel: Kernel) -> Features:
     )
 
 
-def _rest(kernel: Kernel, size: int) -> float:
+def _rest(clamped: bool, size: int) -> float:
     """Words that a second pass clamps."""
-    return -(-size // 4) if kernel.clamped else 0
+    return -(-size // 4) if clamped else 0
 
 
 def _dot2(columns: int, values: int, channels: int) -> Features:
@@ -97,19 +97,19 @@ def _dot2(columns: int, values: int, channels: int) -> Features:
     )
 
 
-def conv2d_1x1_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
+def conv2d_1x1_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
     pairs = -(-w.out_h * w.out_w // 2)
-    return (1, *_dot2(pairs, w.in_c, w.out_c), _rest(kernel, w.out_h * w.out_w * w.out_c))
+    return (1, *_dot2(pairs, w.in_c, w.out_c), _rest(clamped, w.out_h * w.out_w * w.out_c))
 
 
-def conv2d_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
+def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
     pixels = w.out_h * w.out_w
     pairs = -(-pixels // 2)
     return (
         1,
         *_dot2(pairs, w.taps * w.in_c, w.out_c),
         *(_gathered_bytes(w) if w.in_c % 4 else _gathered(w)),
-        _rest(kernel, pixels * w.out_c),
+        _rest(clamped, pixels * w.out_c),
     )
 
 
@@ -147,11 +147,11 @@ def _gathered_bytes(w: Window) -> Features:
     return (0, 0, w.out_h * w.out_w + alone, rows, taps, words, single)
 
 
-def depthwise_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
+def depthwise_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
     fours = -(-w.out_w // 4)
     pitch = ((4 * fours - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
-    strips = -(-w.out_h // min(kernel.strip, w.out_h))
-    held = (min(kernel.strip, w.out_h) - 1) * w.stride[0] + w.kernel[0]
+    strips = -(-w.out_h // min(strip, w.out_h))
+    held = (min(strip, w.out_h) - 1) * w.stride[0] + w.kernel[0]
     rows = (w.out_h - 1) * w.stride[0] + w.kernel[0]
     real = max(0, min(w.in_h + w.padding[0], rows) - w.padding[0])
     columns = min(w.in_w, pitch - w.padding[1])
@@ -177,13 +177,13 @@ def depthwise_dsp(w: Window, groups: int, kernel: Kernel) -> Features:
         w.out_c * w.out_h if first and partial else 0,
         w.out_c * w.out_h if not first and partial else 0,
         w.out_c * w.out_h * partial,
-        _rest(kernel, w.out_h * w.out_w * w.out_c),
+        _rest(clamped, w.out_h * w.out_w * w.out_c),
     )
 
 
 def dense_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     out_c, in_c = node.arrays["weight"].shape
-    return (1, *_dot2(1, in_c, out_c), in_c if in_c % 4 else 0, _rest(kernel, out_c))
+    return (1, *_dot2(1, in_c, out_c), in_c if in_c % 4 else 0, _rest(kernel.clamped, out_c))
 
 
 def dense(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -246,7 +246,8 @@ def cascade(unit: Unit) -> Features:
     )
 
 
-CONVOLUTIONS: Mapping[str, Callable[[Window, int, Kernel], Features]] = {
+# of a window, groups, output rows per strip, whether a second pass clamps
+CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
     "tn_conv2d": conv2d,
     "tn_depthwise_conv2d": depthwise_conv2d,
     "tn_conv2d_dsp": conv2d_dsp,

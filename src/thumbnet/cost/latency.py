@@ -8,13 +8,20 @@ buffers hide most of the rest. Boards measured 1.24 to 1.43 times the cycle mode
 
 from __future__ import annotations
 
-from thumbnet.cost.cascade import part
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from thumbnet.cost.cascade import pieces
 from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
-from thumbnet.cost.kernels import Kernel, window_of
+from thumbnet.cost.kernels import Kernel, Window, window_of
 from thumbnet.cost.measured import KernelCost, Measured, measured
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets.target import Target
+
+Floats = npt.NDArray[np.float64]
 
 WAIT_STATE_SHARE = 0.05
 
@@ -26,16 +33,23 @@ def unit_latency(unit: Unit, ig: IntegerGraph, costs: Measured) -> list[tuple[in
     """
     if unit.replay is None:
         return [_node(ig.nodes[unit.first], ig, unit.kernels[0], costs)]
-    spent = [[0.0, 0.0] for _ in unit.kernels]
-    for stage, first, stop in unit.replay.runs:
-        kernel = unit.kernels[stage]
+    spent = []
+    for stage, kernel in enumerate(unit.kernels):
         groups = int(ig.nodes[unit.first + stage].attrs.get("groups", 1))
-        counts = CONVOLUTIONS[kernel.function](part(unit.windows[stage], first, stop), groups, kernel)
-        for i, value in enumerate(_applied(costs.kernels[kernel.function], counts)):
-            spent[stage][i] += value
-    for i, value in enumerate(_applied(costs.kernels["tn_cascade"], cascade(unit))):
-        spent[-1][i] += value
+        parts = pieces(unit.windows[stage], unit.replay, stage)
+        counts = np.sum(
+            [n * convolution_counts(w, groups, kernel.function, kernel.strip, kernel.clamped) for w, n in parts], 0
+        )
+        spent.append(_applied(costs.kernels[kernel.function], counts))
+    own = _applied(costs.kernels["tn_cascade"], np.array(cascade(unit)))
+    spent[-1] = (spent[-1][0] + own[0], spent[-1][1] + own[1])
     return [(round(a), round(b)) for a, b in spent]
+
+
+@lru_cache(maxsize=8192)
+def convolution_counts(w: Window, groups: int, function: str, strip: int, clamped: bool) -> Floats:
+    """Loop counts of one call of a convolution kernel. Read-only."""
+    return np.array(CONVOLUTIONS[function](w, groups, strip, clamped), np.float64)
 
 
 def _node(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) -> tuple[int, int]:
@@ -45,18 +59,17 @@ def _node(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) 
     return round(instructions), round(cycles)
 
 
-def _applied(cost: KernelCost, counts: tuple[float, ...]) -> tuple[float, float]:
-    instructions = sum(a * b for a, b in zip(counts, cost.instructions, strict=True))
-    cycles = sum(a * b for a, b in zip(counts, cost.cycles, strict=True))
-    return instructions, cycles
+def _applied(cost: KernelCost, counts: Floats) -> tuple[float, float]:
+    instructions, cycles = cost.coefficients @ counts
+    return float(instructions), float(cycles)
 
 
-def features_of(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple[float, ...]:
+def features_of(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Floats:
     """Loop counts of a node that is computed in one call."""
     if kernel.function in CONVOLUTIONS:
         groups = int(node.attrs.get("groups", 1))
-        return CONVOLUTIONS[kernel.function](window_of(node, ig), groups, kernel)
-    return FEATURES[kernel.function](node, ig, kernel)
+        return convolution_counts(window_of(node, ig), groups, kernel.function, kernel.strip, kernel.clamped)
+    return np.array(FEATURES[kernel.function](node, ig, kernel), np.float64)
 
 
 def latency_ms(cycles: int, instructions: int, target: Target) -> float:

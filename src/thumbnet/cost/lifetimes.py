@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from thumbnet.integer.graph import IntegerGraph
 
+ALIGNMENT = 16  # of every buffer in the arena
+
+
+def aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """By tensor: the tensor whose memory it shares (itself, mostly). By such a root: first and last step of use.
+    """By tensor: the tensor whose memory it shares (itself, mostly). By such a root: first and last step of use, bytes.
 
     Steps are indices of nodes. Inputs of the graph live from step 0, outputs to the last step.
     """
@@ -17,6 +24,7 @@ class Lifetimes:
     roots: dict[str, str]
     first: dict[str, int]
     last: dict[str, int]
+    bytes: dict[str, int]  # rounded up to `ALIGNMENT`
 
 
 def lifetimes(ig: IntegerGraph) -> Lifetimes:
@@ -32,4 +40,4 @@ def lifetimes(ig: IntegerGraph) -> Lifetimes:
             first[node.name] = last[node.name] = step
     for v in ig.outputs:
         last[roots[v]] = max(0, len(ig.nodes) - 1)
-    return Lifetimes(roots, first, last)
+    return Lifetimes(roots, first, last, {t: aligned(math.prod(ig.tensors[t].shape)) for t in first})

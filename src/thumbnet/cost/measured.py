@@ -10,9 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from thumbnet.errors import TargetError
 
@@ -27,6 +30,11 @@ class KernelCost:
     instructions: tuple[float, ...]
     cycles: tuple[float, ...]
     error: float  # largest relative error of the instruction formula on its probes
+
+    @cached_property
+    def coefficients(self) -> npt.NDArray[np.float64]:
+        """[2, loop counts]: instructions, cycles."""
+        return np.array([self.instructions, self.cycles], np.float64)
 
 
 @dataclass(frozen=True)

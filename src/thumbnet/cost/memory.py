@@ -7,12 +7,13 @@ depthwise convolution needs no second copy of its tensor.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from thumbnet.cost.kernels import Overlap
-from thumbnet.cost.lifetimes import Lifetimes, lifetimes
+from thumbnet.cost.lifetimes import Lifetimes, aligned, lifetimes
 from thumbnet.cost.plan import ArenaPlan, Buffer
-from thumbnet.cost.schedule import ALIGNMENT, Unit, schedule
+from thumbnet.cost.schedule import Unit, schedule
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets.target import Isa
 
@@ -136,10 +137,6 @@ def _forbid(
         forbidden.append((low, min(high, other + overlap.distance)))
 
 
-def _round_up(n: int) -> int:
-    return -(-n // ALIGNMENT) * ALIGNMENT
-
-
 def _problem(ig: IntegerGraph, units: tuple[Unit, ...]) -> _Problem:
     lives = lifetimes(ig)
     items = _items(ig, lives, units)
@@ -152,15 +149,15 @@ def _problem(ig: IntegerGraph, units: tuple[Unit, ...]) -> _Problem:
         for name, overlap in zip(names, unit.overlaps, strict=True):
             dying = lives.last[name] == unit.first and name != result
             if overlap is not None and dying and names.count(name) == 1:
-                aligned = Overlap(_round_up(overlap.distance), overlap.exact)
-                relations[index["activation", result], index["activation", name]] = aligned
+                placed = Overlap(aligned(overlap.distance), overlap.exact)
+                relations[index["activation", result], index["activation", name]] = placed
     bound = _lower_bound(items, relations, len(ig.nodes))
     return _Problem(items, _conflicts(items, relations), bound, lives.roots)
 
 
 def _items(ig: IntegerGraph, lives: Lifetimes, units: tuple[Unit, ...]) -> tuple[_Item, ...]:
     first, last = dict(lives.first), dict(lives.last)
-    size = {t: ig.tensors[t].bytes for t in first}
+    size = {t: math.prod(ig.tensors[t].shape) for t in first}
     scratch: list[_Item] = []
     for unit in units:
         result = lives.roots[ig.nodes[unit.last].name]
@@ -173,8 +170,8 @@ def _items(ig: IntegerGraph, lives: Lifetimes, units: tuple[Unit, ...]) -> tuple
             first[name], last[name], size[name] = unit.first, unit.last, held
         if unit.scratch_bytes:
             name, n = ig.nodes[unit.last].name, unit.scratch_bytes
-            scratch.append(_Item(name, "scratch", _round_up(n), n, unit.first, unit.last))
-    return (*(_Item(t, "activation", _round_up(size[t]), size[t], first[t], last[t]) for t in first), *scratch)
+            scratch.append(_Item(name, "scratch", aligned(n), n, unit.first, unit.last))
+    return (*(_Item(t, "activation", aligned(size[t]), size[t], first[t], last[t]) for t in first), *scratch)
 
 
 def _conflicts(

@@ -13,11 +13,10 @@ from functools import lru_cache
 
 from thumbnet.cost.cascade import MAX_STAGES, Replay, cascade_distance, replay, rows_of
 from thumbnet.cost.kernels import Kernel, Overlap, Window, choose, window_of
-from thumbnet.cost.lifetimes import Lifetimes, lifetimes
+from thumbnet.cost.lifetimes import Lifetimes, aligned, lifetimes
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets.target import Isa
 
-ALIGNMENT = 16  # of every buffer in the arena
 ROUNDS_ROWS = (16, 8, 4, 2, 1)
 # Instructions that a piece costs beyond its share of the whole: a call, and a depthwise channel's set-up.
 CALL_OVERHEAD, CHANNEL_OVERHEAD = 120, 160
@@ -100,11 +99,10 @@ def _chains(ig: IntegerGraph) -> Iterator[range]:
             users[v] = users.get(v, 0) + 1
     start = 0
     for step in range(len(ig.nodes) + 1):
-        node = ig.nodes[step] if step < len(ig.nodes) else None
-        convolution = node is not None and node.op in ("conv2d", "depthwise_conv2d")
-        if step > start and convolution and node is not None:
+        convolution = step < len(ig.nodes) and ig.nodes[step].op in ("conv2d", "depthwise_conv2d")
+        if step > start and convolution:
             before = ig.nodes[step - 1].name
-            if node.inputs == (before,) and users[before] == 1:
+            if ig.nodes[step].inputs == (before,) and users[before] == 1:
                 continue
         if step - start > 1:
             yield range(start, step)
@@ -114,13 +112,7 @@ def _chains(ig: IntegerGraph) -> Iterator[range]:
 def _others(ig: IntegerGraph, lives: Lifetimes, step: int) -> int:
     """Bytes alive at a step besides the node's own inputs and output."""
     own = {lives.roots[v] for v in (*ig.nodes[step].inputs, ig.nodes[step].name)}
-    return sum(
-        _aligned(ig.tensors[t].bytes) for t in lives.first if lives.first[t] <= step <= lives.last[t] and t not in own
-    )
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return sum(n for t, n in lives.bytes.items() if lives.first[t] <= step <= lives.last[t] and t not in own)
 
 
 def _footprint(ig: IntegerGraph, lives: Lifetimes, unit: Unit, others: int) -> int:
@@ -128,17 +120,17 @@ def _footprint(ig: IntegerGraph, lives: Lifetimes, unit: Unit, others: int) -> i
     node = ig.nodes[unit.first]
     inputs = list(dict.fromkeys(lives.roots[v] for v in node.inputs))
     result = lives.roots[ig.nodes[unit.last].name]
-    own = 0 if result in inputs else _aligned(ig.tensors[result].bytes)
-    sizes = sum(_aligned(ig.tensors[v].bytes) for v in inputs)
+    own = 0 if result in inputs else lives.bytes[result]
+    sizes = sum(lives.bytes[v] for v in inputs)
     dying = [v for v in inputs if lives.last[v] == unit.first]
     over = [o for o in unit.overlaps if o is not None]
     total = sizes + own
     if len(dying) == len(inputs) == 1 and over:
-        total = max(own, sizes + max(0, _aligned(over[0].distance)))
+        total = max(own, sizes + max(0, aligned(over[0].distance)))
         total = min(total, sizes + own)
     elif dying and over:
-        total = max(sizes, sizes + own - sum(_aligned(ig.tensors[v].bytes) for v in dying))
-    return others + total + _aligned(unit.scratch_bytes) + sum(_aligned(n) for n in unit.held_bytes)
+        total = max(sizes, sizes + own - sum(lives.bytes[v] for v in dying))
+    return others + total + aligned(unit.scratch_bytes) + sum(aligned(n) for n in unit.held_bytes)
 
 
 class _Chain:
@@ -150,7 +142,7 @@ class _Chain:
         # What lives beside the chain; its first input, where it lives on, lives beside all but the first unit.
         beside = _others(ig, lives, steps[0])
         source = lives.roots[ig.nodes[steps[0]].inputs[0]]
-        kept = _aligned(ig.tensors[source].bytes) if lives.last[source] > steps[0] else 0
+        kept = lives.bytes[source] if lives.last[source] > steps[0] else 0
         # options[j]: (start, footprint, overhead, unit) of all units that end before steps[j]
         self._options: list[list[tuple[int, int, int, Unit]]] = [[] for _ in range(len(steps) + 1)]
         for i in range(len(steps)):
