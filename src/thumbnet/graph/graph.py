@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
 
-MAX_ELEMENTS = 1 << 31  # of any tensor read from a file
+MAX_ELEMENTS = 1 << 31  # of any tensor
 FORMAT_VERSION = 1
 
 
@@ -144,7 +145,9 @@ class Graph:
         for value in self.outputs:
             if value not in seen:
                 raise ModelError(f"Output '{value}' of graph '{self.name}' is not computed by any node.")
-        _ = self.shapes  # infers, and raises where shapes do not fit
+        for value, shape in self.shapes.items():  # inferred here, which raises where they do not fit
+            if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
+                raise ModelError(f"'{value}' has an impossible shape {shape}.")
 
     @cached_property
     def digest(self) -> str:

@@ -38,6 +38,12 @@ def test_broken_graphs_are_refused(nodes: tuple[Node, ...], outputs: tuple[str, 
         Graph("g", (X,), nodes, outputs).validate()
 
 
+@pytest.mark.parametrize("shape", [(), (0, 4, 4), (3, -1, 4), (1 << 20, 1 << 10, 1 << 10)])
+def test_impossible_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="impossible shape"):
+        Graph("g", (Input("v", shape),), (Node("y", "relu", ("v",)),), ("y",)).validate()
+
+
 def test_two_inputs_of_one_name_are_refused() -> None:
     with pytest.raises(ModelError, match="two inputs"):
         Graph("g", (X, X), (), ("x",)).validate()
