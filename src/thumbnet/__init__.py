@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from thumbnet.api import profile, verify
     from thumbnet.data import Dataset, load_data
     from thumbnet.importers import load
-    from thumbnet.story import optimize
     from thumbnet.result import Result
     from thumbnet.results import Constraints, Costs
+    from thumbnet.story import optimize
     from thumbnet.targets import Target, available_targets, load_target
 
 _HOME = {

@@ -23,7 +23,10 @@ class Buffer:
 
 @dataclass(frozen=True)
 class ArenaPlan:
-    """Offsets of all buffers in one arena of `arena_bytes`, 16-byte aligned; `aliases[t] = u`: t is computed in place of u."""
+    """Offsets of all buffers in one arena of `arena_bytes`, 16-byte aligned.
+
+    `aliases[t] = u` where t is computed in place of u.
+    """
 
     arena_bytes: int
     lower_bound_bytes: int  # no plan with these lifetimes and aliases can be smaller

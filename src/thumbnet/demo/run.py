@@ -11,9 +11,9 @@ from thumbnet.data import Augmentation, Dataset, Preprocessing
 from thumbnet.demo.efficientnet_lite import MEAN, STD, EfficientNetLite0, pretrained
 from thumbnet.demo.solar_cells import LICENCE, load_solar_cells
 from thumbnet.files import write_bytes_atomic
-from thumbnet.story import optimize
 from thumbnet.progress import Progress
 from thumbnet.result import Result
+from thumbnet.story import optimize
 from thumbnet.training.distill import CrossEntropy
 from thumbnet.training.loop import Images, Schedule, accuracy, predict, train
 

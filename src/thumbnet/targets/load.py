@@ -70,9 +70,7 @@ class _CoreFile(_File):
     def with_isa(self, isa: Isa | None) -> Core:
         chosen = isa or self.isa
         if chosen not in self.zig_cpu:
-            raise TargetError(
-                f"{self.name} has no '{chosen}' instructions.", f"It can run: {', '.join(self.zig_cpu)}."
-            )
+            raise TargetError(f"{self.name} has no '{chosen}' instructions.", f"It can run: {', '.join(self.zig_cpu)}.")
         rest = self.model_dump(exclude={"isa", "zig_cpu"})
         return Core(isa=chosen, zig_cpu=self.zig_cpu[chosen], **rest)
 
@@ -126,11 +124,7 @@ def load_target(name_or_path: str | Path) -> Target:
 def _closest(name: str) -> list[str]:
     """Up to three names like this one, or whose title ("Blue Pill") holds it."""
     squeezed = "".join(c for c in name if c.isalnum())
-    titled = [
-        n
-        for n in _shipped("boards")
-        if squeezed in "".join(filter(str.isalnum, load_target(n).title.lower()))
-    ]
+    titled = [n for n in _shipped("boards") if squeezed in "".join(filter(str.isalnum, load_target(n).title.lower()))]
     return (titled or difflib.get_close_matches(name, available_targets(), n=3, cutoff=0.5))[:3]
 
 
@@ -212,9 +206,7 @@ def _read(path: Path | Traversable) -> dict[str, Any]:
     except OSError as e:
         raise TargetError(f"{path} cannot be read: {e.strerror}.") from e
     if len(data) > MAX_TOML_BYTES:
-        raise TargetError(
-            f"{path} is larger than {MAX_TOML_BYTES // 1024} KB, so it is no description of a board."
-        )
+        raise TargetError(f"{path} is larger than {MAX_TOML_BYTES // 1024} KB, so it is no description of a board.")
     try:
         return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:

@@ -35,9 +35,7 @@ class Target:
     flash_bytes: int
     ram_bytes: int  # the largest contiguous piece that code and data may use
     clock_hz: int
-    wait_states: (
-        int | None
-    )  # of flash at that clock, cache and prefetch aside; None where it depends on the board
+    wait_states: int | None  # of flash at that clock, cache and prefetch aside; None where it depends on the board
     source: str  # data sheet
     flash_origin: int = 0x0000_0000
     ram_origin: int = 0x2000_0000

@@ -40,7 +40,7 @@ def emit(
 
     `plan` and `units` default to `plan_arena` and `schedule`; a plan must have been made for the units.
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
-    value of each of 256 pixel values) and `classes`. `test_vector` is one input and the output it must give, as int8 bytes.
+    value of each of 256 pixel values) and `classes`. `test_vector` is one input and its output, as int8 bytes.
     Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
     `UnsupportedOpError` for an operation without a kernel.
     """
