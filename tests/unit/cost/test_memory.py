@@ -103,7 +103,7 @@ def windows(draw: st.DrawFn) -> Window:
 @settings(max_examples=200, deadline=None)
 @given(windows())
 def test_raster_order_reads_before_it_overwrites(w: Window) -> None:
-    """Writes at the tightest distance spoil nothing that is read later; one byte less does (or nothing could)."""
+    """Writes at the tightest distance, or farther away, spoil nothing that is read later."""
 
     def spoils(distance: int) -> bool:
         start = max(0, -distance)  # of the output

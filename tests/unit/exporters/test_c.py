@@ -13,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from thumbnet.cost.kernels import choose, window_of
+from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.probes import ProbeBuilder
+from thumbnet.cost.schedule import Unit, cascade
 from thumbnet.errors import ModelError
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.integer.graph import IntegerGraph
@@ -25,21 +28,19 @@ HOST = [shutil.which("cc")] if shutil.which("cc") else [sys.executable, "-m", "z
 M0, M4 = load_target("rp2040"), load_target("nrf52840")
 
 
-def compiled(ig: IntegerGraph, folder: Path) -> ctypes.CDLL:
-    write_firmware(folder, emit(ig, M0))
+def compiled(ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None) -> ctypes.CDLL:
+    write_firmware(folder, emit(ig, M0, units=units))
     sources = ["model.c", *(str(p.relative_to(folder)) for p in sorted((folder / "kernels").glob("*.c")))]
     command = [*HOST, "-std=c99", "-O1", *WARNINGS, "-fsanitize=undefined", "-fno-sanitize-recover", "-shared", "-fPIC"]
     subprocess.run([*command, "-o", "model.so", *sources], cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "model.so"))
 
 
-def outputs(ig: IntegerGraph, folder: Path, x: np.ndarray) -> np.ndarray:
+def outputs(ig: IntegerGraph, folder: Path, x: np.ndarray, units: tuple[Unit, ...] | None = None) -> np.ndarray:
     """Runs the compiled model on each sample, each time in an arena full of rubbish with guards around it."""
-    from thumbnet.cost.memory import offsets, plan_arena
-
-    plan = plan_arena(ig, "generic")
+    plan = plan_arena(ig, "generic", units)
     place = offsets(ig, plan)
-    library, guard = compiled(ig, folder), 64
+    library, guard = compiled(ig, folder, units), 64
     size = plan.arena_bytes
     space = np.zeros(size + 2 * guard + 16, np.int8)
     start = guard + -(space.ctypes.data + guard) % 16
@@ -139,6 +140,30 @@ def test_convolutions_in_any_arena(tmp_path: Path, seed, op, shape, kernel, stri
     ig = b.graph()
     folder = tmp_path / f"{seed}-{abs(hash((op, shape, kernel, stride, padding)))}"
     assert np.array_equal(outputs(ig, folder, samples(ig)), run(ig, samples(ig))[ig.outputs[0]])
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 1 << 20),
+    st.tuples(st.integers(5, 14), st.integers(2, 9), st.integers(1, 5)),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 4), st.integers(1, 2), st.integers(1, 6)), min_size=2, max_size=4),
+    st.integers(1, 4),
+)
+def test_cascades(tmp_path: Path, seed, shape, layers, rows) -> None:
+    """Chains of any convolutions computed a few rows at a time, the output over the input's dead rows."""
+    b = ProbeBuilder(seed)
+    x = b.input(*shape)
+    for depthwise, kernel, stride, channels in layers:
+        clamp = (-128, 127) if channels % 2 else (-60, 80)
+        if depthwise:
+            x = b.depthwise_conv2d(x, (kernel, kernel), (stride, stride), clamp=clamp)
+        else:
+            x = b.conv2d(x, channels, (kernel, kernel), (stride, stride), clamp=clamp)
+    ig = b.graph()
+    kernels = tuple(choose(node, ig, "generic") for node in ig.nodes)
+    units = (cascade(0, kernels, tuple(window_of(node, ig) for node in ig.nodes), rows),)
+    folder = tmp_path / f"{seed}-{abs(hash((shape, tuple(layers), rows)))}"
+    assert np.array_equal(outputs(ig, folder, samples(ig), units), run(ig, samples(ig))[ig.outputs[0]])
 
 
 def test_emit_is_deterministic_and_cxx_can_include_it(tmp_path: Path) -> None:

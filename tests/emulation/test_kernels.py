@@ -1,0 +1,193 @@
+"""The DSP kernels, on emulated cores, equal the integer simulator in every shape they are chosen for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from thumbnet.cost.kernels import choose, window_of
+from thumbnet.cost.memory import plan_arena
+from thumbnet.cost.probes import ProbeBuilder
+from thumbnet.cost.schedule import Unit, cascade, single
+from thumbnet.emulation.toolchain import build
+from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.simulate import run
+from thumbnet.targets import load_target
+
+pytest.importorskip("unicorn", reason="the emulator is optional")
+pytestmark = pytest.mark.emulation
+
+from thumbnet.emulation.unicorn import UnicornMachine  # noqa: E402
+
+M4 = load_target("nrf52840")
+NO_PADDING = (0, 0, 0, 0)
+
+
+def assert_exact(ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None, target=M4) -> None:
+    """Random samples and the extremes, byte for byte."""
+    source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
+    x = np.random.default_rng(0).integers(-128, 128, (4, *source.shape)).astype(np.int8)
+    x[1], x[2] = -128, 127
+    write_firmware(folder, emit(ig, target, units=units))
+    machine = UnicornMachine(build(folder, target), source.bytes, result.bytes)
+    expected = run(ig, x)[ig.outputs[0]]
+    for sample, y in zip(x, expected, strict=True):
+        got = np.frombuffer(machine.run(sample.tobytes()).output, np.int8)
+        assert np.array_equal(got, y.ravel())
+
+
+def used(ig: IntegerGraph, isa="dsp") -> list[str]:
+    return [choose(node, ig, isa).function for node in ig.nodes]
+
+
+POINTWISE = [  # height, width, in, out, stride
+    (4, 5, 4, 8, (1, 1)), (3, 3, 12, 5, (1, 1)), (1, 1, 64, 33, (1, 1)), (5, 1, 8, 4, (1, 1)), (5, 4, 20, 6, (2, 2)),
+    (7, 1, 4, 1, (2, 1)), (6, 7, 16, 3, (1, 3)), (1, 9, 28, 7, (1, 2)), (9, 9, 8, 48, (1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", POINTWISE)
+@pytest.mark.parametrize("clamp", [(-128, 127), (-20, 100)])
+def test_pointwise(case, clamp, tmp_path: Path) -> None:
+    h, w, c, o, stride = case
+    b = ProbeBuilder(h * w + o)
+    b.conv2d(b.input(h, w, c), o, (1, 1), stride, clamp=clamp)
+    assert used(b.graph()) == ["tn_conv2d_1x1_dsp"]
+    assert_exact(b.graph(), tmp_path)
+
+
+WINDOWS = [  # shape, out, kernel, stride, padding, dilation
+    ((8, 8, 4), 8, (3, 3), (1, 1), None, (1, 1)), ((9, 7, 3), 6, (3, 3), (2, 2), None, (1, 1)),
+    ((6, 6, 1), 5, (5, 5), (1, 1), None, (1, 1)), ((7, 9, 8), 4, (3, 3), (2, 1), (0, 1, 2, 0), (1, 1)),
+    ((9, 9, 4), 3, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)), ((5, 8, 6), 7, (2, 4), (1, 3), NO_PADDING, (1, 1)),
+    ((3, 3, 5), 2, (3, 3), (1, 1), NO_PADDING, (1, 1)), ((4, 4, 10), 9, (1, 1), (1, 1), (1, 0, 0, 2), (1, 1)),
+    ((4, 4, 3), 4, (1, 1), (1, 1), None, (1, 1)), ((3, 2, 4), 4, (5, 5), (1, 1), None, (1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_convolutions(case, tmp_path: Path) -> None:
+    shape, o, kernel, stride, padding, dilation = case
+    b = ProbeBuilder(o)
+    b.conv2d(b.input(*shape), o, kernel, stride, padding, dilation)
+    assert used(b.graph()) == ["tn_conv2d_dsp"]
+    assert_exact(b.graph(), tmp_path)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 2), (3, 1)])
+def test_depthwise(kernel, stride, tmp_path: Path) -> None:
+    """Widths with every remainder of four, paddings of every kind, more rows than one strip holds."""
+    b = ProbeBuilder(kernel)
+    x = b.input(4 * 6 * 7 * 8 * 3)
+    shapes = [
+        *((6, w, 3, None) for w in (5, 6, 7, 8)),
+        (7, 9, 2, (0, 0, 0, 0)),
+        (6, 7, 1, (0, 1, 2, 0)),
+        (40, 40, 1, None),
+        (5, 5, 2, (2, 2, 1, 2)),
+    ]
+    names = []
+    for h, w, c, padding in shapes:
+        y = b.reshape(b.slice(x, 0, 0, h * w * c), h, w, c)
+        y = b.depthwise_conv2d(y, (kernel, kernel), stride, padding)
+        names.append(b.reshape(y, int(np.prod(b.tensors[y].shape))))
+    b.concat(*names, axis=0)
+    ig = b.graph()
+    assert used(ig).count(f"tn_depthwise_conv2d_k{kernel}_dsp") == len(shapes)
+    assert_exact(ig, tmp_path)
+
+
+@pytest.mark.parametrize(("count", "features"), [(4, 4), (17, 3), (64, 10), (130, 5), (1, 1)])
+def test_dense(count, features, tmp_path: Path) -> None:
+    b = ProbeBuilder(count)
+    b.dense(b.input(count), features)
+    assert used(b.graph()) == ["tn_dense_dsp"]
+    assert_exact(b.graph(), tmp_path)
+
+
+def test_extreme_weights_fill_the_lanes(tmp_path: Path) -> None:
+    """All weights at ±127, sums just within the dual lane's limit."""
+    b = ProbeBuilder(0)
+    b.conv2d(b.input(2, 3, 512), 8)
+    ig = b.graph()
+    node = ig.nodes[0]
+    node.arrays["weight"][:] = np.where(np.arange(512) % 3 == 0, -127, 127)
+    node.arrays["weight"][1::2] *= -1
+    node.arrays["bias"][:] = 0
+    ig.tensors["input"].__dict__["zero_point"] = 0
+    assert used(ig) == ["tn_conv2d_1x1_dsp"]
+    assert_exact(ig, tmp_path)
+
+
+def test_what_does_not_fit_the_lanes_goes_to_the_generic_kernel(tmp_path: Path) -> None:
+    """Weights of -128 in an upper lane, sums of 2^23, shifts to the left."""
+
+    def probe(change) -> IntegerGraph:
+        b = ProbeBuilder(1)
+        b.conv2d(b.input(2, 2, 8), 4)
+        change(b.nodes[0].arrays)
+        return b.graph()
+
+    def minus_128(a) -> None:
+        a["weight"][1, 0, 0, 0] = -128
+
+    def huge_bias(a) -> None:
+        a["bias"][3] = 1 << 23
+
+    def left_shift(a) -> None:
+        a["shift"][2] = 1
+
+    def low_lane(a) -> None:
+        a["weight"][2, 0, 0, :] = -128
+
+    for i, change in enumerate((minus_128, huge_bias, left_shift)):
+        assert used(probe(change)) == ["tn_conv2d"]
+        assert_exact(probe(change), tmp_path / str(i))
+    assert used(probe(low_lane)) == ["tn_conv2d_1x1_dsp"]
+    assert_exact(probe(low_lane), tmp_path / "low")
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 1 << 20),
+    st.tuples(st.integers(5, 20), st.integers(3, 12), st.sampled_from([1, 3, 4, 8])),
+    st.sampled_from([3, 5]),
+    st.integers(1, 2),
+    st.integers(1, 4),
+)
+def test_cascades_of_inverted_bottlenecks(tmp_path: Path, seed, shape, kernel, stride, rows) -> None:
+    b = ProbeBuilder(seed)
+    x = b.input(*shape)
+    for s in (1, stride):
+        y = b.conv2d(x, 4 + seed % 13, (3, 3) if s == 1 else (1, 1), clamp=(-128, 90))
+        x = b.conv2d(b.depthwise_conv2d(y, (kernel, kernel), (s, s)), 1 + seed % 6)
+    ig = b.graph()
+    kernels = tuple(choose(node, ig, "dsp") for node in ig.nodes)
+    units = (cascade(0, kernels, tuple(window_of(node, ig) for node in ig.nodes), rows),)
+    assert_exact(ig, tmp_path / f"{seed}-{abs(hash((shape, kernel, stride, rows)))}", units)
+
+
+def test_in_place_saves_memory_and_changes_nothing(tmp_path: Path) -> None:
+    """An inverted bottleneck node by node: never more than its largest tensor and a little scratch."""
+    b = ProbeBuilder(5)
+    x = b.conv2d(b.input(10, 12, 8), 40)
+    b.conv2d(b.depthwise_conv2d(x, (5, 5)), 8)
+    ig = b.graph()
+    units = tuple(single(step, choose(node, ig, "dsp")) for step, node in enumerate(ig.nodes))
+    assert plan_arena(ig, "dsp", units).arena_bytes < 10 * 12 * 40 + 1600
+    assert_exact(ig, tmp_path, units)
+
+
+@pytest.mark.parametrize("name", ["stm32h743zi", "stm32u575zi"])
+def test_other_cores_with_the_extension(name, tmp_path: Path) -> None:
+    b = ProbeBuilder(6)
+    x = b.conv2d(b.input(9, 9, 3), 8, (3, 3), (2, 2))
+    x = b.conv2d(b.depthwise_conv2d(b.conv2d(x, 12), (5, 5)), 8)
+    b.dense(b.reshape(b.depthwise_conv2d(x, (3, 3), (2, 2)), 72), 3)
+    assert_exact(b.graph(), tmp_path, target=load_target(name))
