@@ -14,6 +14,7 @@ from training_cases import preprocessing, residual_network, some_inputs, stripes
 
 from thumbnet.cost import estimate
 from thumbnet.data import Augmentation
+from thumbnet.errors import ModelError
 from thumbnet.graph.evaluate import evaluate_graph
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
@@ -170,3 +171,8 @@ def test_efforts_are_named_and_consistent() -> None:
         effort_named("heroic")
     with pytest.raises(ValueError, match="fewer networks"):
         replace(EFFORTS["quick"], rungs=((2, 10), (3, 20)))
+
+
+def test_a_block_that_is_not_there_is_refused(space: Space, context: Context) -> None:
+    with pytest.raises(ModelError, match="cannot be skipped"):
+        SkipBlock("nothing").apply(space.graph, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from thumbnet.errors import ModelError
 from thumbnet.graph.blocks import skip_block, skippable_blocks, truncate
 from thumbnet.graph.graph import Graph
 from thumbnet.search.recipe import Context, Move
@@ -18,7 +19,9 @@ class SkipBlock(Move):
     block: str
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        block = next(b for b in skippable_blocks(graph) if b.name == self.block)
+        block = next((b for b in skippable_blocks(graph) if b.name == self.block), None)
+        if block is None:
+            raise ModelError(f"Block '{self.block}' cannot be skipped: its ends differ.", "Skip before narrowing.")
         return skip_block(graph, block)
 
     def __str__(self) -> str:
