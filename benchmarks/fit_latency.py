@@ -95,6 +95,13 @@ def probes_of(function: str) -> list[Probe]:
         case "tn_dense" | "tn_dense_dsp":
             pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8))
             return [((k,), lambda b, x, n=n, c=c: b.dense(x, n, (-128, c))) for k, n in pairs for c in (127, 20)]
+        case "tn_add_dsp" | "tn_add_even_dsp":
+            even = function == "tn_add_even_dsp"
+            return [
+                ((n,), lambda b, x, n=n, c=c: b.add(x, x, clamp=(-128, c), even=even))
+                for n in (*sizes, 33, 107)
+                for c in (127, 50)
+            ]
         case "tn_add":
             return [((n,), lambda b, x: b.add(x, x)) for n in sizes]
         case "tn_mul":

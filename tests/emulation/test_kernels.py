@@ -111,6 +111,19 @@ def test_dense(count, features, tmp_path: Path) -> None:
     assert_exact(b.graph(), tmp_path)
 
 
+@pytest.mark.parametrize("size", [1, 4, 6, 7, 257])
+@pytest.mark.parametrize("even", [False, True])
+def test_sums(size, even, tmp_path: Path) -> None:
+    """Either input may have the larger scale; both may be overwritten."""
+    b = ProbeBuilder(size)
+    x = b.input(size)
+    y = b.add(b.lut(x), x, clamp=(-128, 100), even=even)
+    b.add(b.lut(y), y, even=even)
+    kernel = "tn_add_even_dsp" if even else "tn_add_dsp"
+    assert used(b.graph()) == ["tn_lut", kernel, "tn_lut", kernel]
+    assert_exact(b.graph(), tmp_path)
+
+
 def test_extreme_weights_fill_the_lanes(tmp_path: Path) -> None:
     """All weights at ±127, sums just within the dual lane's limit."""
     b = ProbeBuilder(0)

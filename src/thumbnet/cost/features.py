@@ -6,6 +6,7 @@ the emulator's exact instruction counts. The constant 1 (the call) is always the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -195,6 +196,11 @@ def _elements(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     return (1, ig.tensors[node.name].bytes)
 
 
+def add_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    size = ig.tensors[node.name].bytes
+    return (1, size // 4, size % 4 > 0, _rest(kernel.clamped, size))
+
+
 def pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     w = window_of(node, ig)
     pixels = w.out_h * w.out_w * w.out_c
@@ -206,22 +212,38 @@ def global_avg_pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Feat
     return (1, c, c * h * w)
 
 
+def _memory(count: int, size: int, aligned: bool) -> Features:
+    """Calls of memcpy or memset, blocks of 16 bytes where both ends are at multiples of 4, single bytes."""
+    blocks = size // 16 if aligned else 0
+    return (count, count * blocks, count * (size - 16 * blocks))
+
+
 def copy_blocks(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """Kernel calls, and copies summed over them. Runs that start at odd places go byte by byte."""
     shape = ig.tensors[node.name].shape
     axis = int(node.attrs["axis"]) % len(shape)
-    blocks = int(np.prod(shape[:axis])) * (len(node.inputs) if node.op == "concat" else 1)
-    return (len(node.inputs) if node.op == "concat" else 1, blocks, ig.tensors[node.name].bytes)
+    blocks = math.prod(shape[:axis])
+    total, start, out_step = np.zeros(3), 0, math.prod(shape[axis:])
+    for name in node.inputs:
+        step = math.prod(ig.tensors[name].shape[axis:])
+        size = min(step, out_step)
+        begin = int(node.attrs["start"]) * (size // shape[axis]) if node.op == "slice" else start
+        total += _memory(blocks, size, all(n % 4 == 0 for n in (step, out_step, begin)))
+        start += size
+    return (len(node.inputs), *total)
 
 
 def pad(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    rows = ig.tensors[node.inputs[0]].shape[0]
-    inner, outer = ig.tensors[node.inputs[0]].bytes, ig.tensors[node.name].bytes
-    return (1, rows, inner, outer - inner)
+    """Rows, copies, and bytes set, in words where the channels come in fours."""
+    h, w, c = ig.tensors[node.inputs[0]].shape
+    outside = ig.tensors[node.name].bytes - h * w * c
+    words = outside // 4 if c % 4 == 0 else 0
+    return (1, *_memory(h, w * c, c % 4 == 0), words, outside - 4 * words)
 
 
 def resize_nearest(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     h, w, c = ig.tensors[node.name].shape
-    return (1, h, h * w, h * w * c)
+    return (1, h, *_memory(h * w, c, c % 4 == 0))
 
 
 def softmax(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -259,6 +281,8 @@ CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
 FEATURES: Mapping[str, FeatureFunction] = {
     "tn_dense": dense,
     "tn_dense_dsp": dense_dsp,
+    "tn_add_dsp": add_dsp,
+    "tn_add_even_dsp": add_dsp,
     "tn_add": _elements,
     "tn_mul": _elements,
     "tn_max_pool2d": pool,

@@ -113,8 +113,8 @@ def choose(node: IntegerNode, ig: IntegerGraph, isa: Isa) -> Kernel:
 
     Cores with Helium ("mve") have the DSP extension too and use its kernels.
     """
-    if isa != "generic" and node.op in ("conv2d", "depthwise_conv2d", "dense"):
-        kernel = _dsp(node, ig)
+    if isa != "generic" and node.op in ("conv2d", "depthwise_conv2d", "dense", "add"):
+        kernel = _add_dsp(node, ig) if node.op == "add" else _dsp(node, ig)
         if kernel is not None:
             return kernel
     if node.op == "conv2d":
@@ -155,6 +155,34 @@ def _dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     count = _fours(w.taps * w.in_c)
     scratch = 4 * count + _fours(w.in_c) + (2 * count if w.in_c % 4 else 0)
     return Kernel("tn_conv2d_dsp", (*_DOT2, "dsp/conv2d.c", *clamp), scratch, overlap, clamped=clamped)
+
+
+def exact_input(node: IntegerNode) -> int | None:
+    """Which input of a sum is halved exactly on its way to the common scale (the one with the larger scale)."""
+    for i in (0, 1):
+        if node.attrs["multipliers"][i] == 1 << 30 and node.attrs["shifts"][i] == 0:
+            return i
+    return None
+
+
+def even_inputs(node: IntegerNode) -> bool:
+    """Whether both inputs of a sum have the same scale."""
+    return list(node.attrs["multipliers"][:2]) == [1 << 30] * 2 and list(node.attrs["shifts"][:2]) == [0, 0]
+
+
+def _add_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    """The kernel of a sum; None where scales are not as TFLite Micro makes them, or an input repeats."""
+    exact, shifts = exact_input(node), node.attrs["shifts"]
+    sizes = {ig.tensors[v].bytes for v in (*node.inputs, node.name)}
+    if exact is None or len(sizes) != 1 or node.attrs["left_shift"] != 20 or not -31 <= shifts[2] <= -1:
+        return None
+    even = even_inputs(node)
+    if not even and not -31 <= shifts[1 - exact] <= -1:
+        return None
+    clamped = node.clamp != (-128, 127)
+    sources = ("dsp/tn_kernels_dsp.h", "dsp/add.S", *(("dsp/clamp.S",) if clamped else ()))
+    function = "tn_add_even_dsp" if even else "tn_add_dsp"
+    return Kernel(function, sources, 0, (Overlap(0), Overlap(0)), clamped=clamped)
 
 
 def _depthwise_dsp(node: IntegerNode, w: Window, clamped: bool, clamp: tuple[str, ...]) -> Kernel | None:

@@ -87,8 +87,12 @@ class ProbeBuilder:
             arrays[key][:] = arrays[key][0]
         return self._node("dense", (x,), (features,), {}, arrays, clamp)
 
-    def add(self, a: str, b: str, op: str = "add", clamp: Pair = (-128, 127)) -> str:
-        factors = [scalar_multiplier(f) for f in (*self.rng.uniform(0.1, 0.5, 2), 2.0**-19 * self.rng.uniform(0.5, 1))]
+    def add(self, a: str, b: str, op: str = "add", clamp: Pair = (-128, 127), even: bool = False) -> str:
+        """The larger of the inputs' scales is halved, as in TFLite Micro; `even`: both are."""
+        first, second = (0.5, 0.5 if even else float(self.rng.uniform(0.05, 0.5)))
+        if self.rng.random() < 0.5:
+            first, second = second, first
+        factors = [scalar_multiplier(f) for f in (first, second, 2.0**-19 * self.rng.uniform(0.5, 1))]
         attrs = {"left_shift": 20, "multipliers": [m for m, _ in factors], "shifts": [s for _, s in factors]}
         return self._node(op, (a, b), self.tensors[a].shape, attrs, {}, clamp)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thumbnet.cost.kernels import Kernel, window_of
+from thumbnet.cost.kernels import Kernel, even_inputs, exact_input, window_of
 from thumbnet.exporters.c import spell
 from thumbnet.exporters.c.packing import dual_lane, right_shifts
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -156,6 +156,8 @@ def _period(site: Site) -> int:
 
 
 def _add(site: Site) -> Call:
+    if site.kernel.dsp:
+        return _add_dsp(site)
     multipliers = [int(m) for m in site.node.attrs["multipliers"]]
     shifts = [int(s) for s in site.node.attrs["shifts"]]
     fields: dict[str, int | str] = {
@@ -174,6 +176,25 @@ def _add(site: Site) -> Call:
         **site.clamp,
     }
     return _with_params(site, "tn_add_params", fields, *site.inputs, site.output)
+
+
+def _add_dsp(site: Site) -> Call:
+    attrs, exact = site.node.attrs, exact_input(site.node)
+    assert exact is not None  # or the kernel would not have been chosen
+    other = 1 - exact
+    even = even_inputs(site.node)
+    fields: dict[str, int | str] = {
+        "multiplier": int(attrs["multipliers"][other]),
+        "shift": 0 if even else -int(attrs["shifts"][other]) - 1,
+        "constant_x": -(site.zero_point(exact) << 19),
+        "constant_y": -(site.zero_point(other) << (22 if even else 21)),
+        "out_multiplier": int(attrs["multipliers"][2]),
+        "out_shift": -int(attrs["shifts"][2]) - 1,
+        "rounding": 1 + 2 * site.out_zero_point,
+        "size": site.size,
+    }
+    made = _with_params(site, "tn_add_dsp_params", fields, site.inputs[exact], site.inputs[other], site.output)
+    return _clamped(site, made)
 
 
 def _mul(site: Site) -> Call:

@@ -3,7 +3,7 @@
 /* Scratch: 4 bytes for each input, rounded up to a multiple of 4, and as many bytes as inputs where that is none. */
 void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out, void *scratch)
 {
-    const int32_t values = (p->in_c + 3) & ~3;
+    const int32_t values = (int32_t)((p->in_c + 3) & ~3u);
     uint32_t *const columns = (uint32_t *)scratch;
     if (p->in_c & 3) {
         int8_t *const bytes = (int8_t *)(columns + values);

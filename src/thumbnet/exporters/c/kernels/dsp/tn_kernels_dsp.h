@@ -11,14 +11,28 @@ extern "C" {
 /* Dense layers over `packed`: see dot2.S for its layout, made by the code generator. */
 typedef struct {
     const int32_t *packed;
-    uint16_t in_c, out_c;
+    uint32_t in_c;
+    uint16_t out_c;
     int8_t out_zero_point;
 } tn_dense_dsp_params;
+
+/* Sums: see add.S, which knows these offsets. */
+typedef struct {
+    int32_t multiplier; /* of the other input */
+    int32_t shift;      /* right shift - 1 */
+    int32_t constant_x, constant_y;
+    int32_t out_multiplier;
+    int32_t out_shift; /* right shift - 1 */
+    int32_t rounding;  /* 1 + 2 zero_point */
+    uint32_t size;
+} tn_add_dsp_params;
 
 /* `constants` of the first two: `packed` of dot2.S. Of the others: tn_conv2d_constants with `shift` = right shift - 1. */
 tn_conv2d_function tn_conv2d_dsp, tn_conv2d_1x1_dsp;
 tn_conv2d_function tn_depthwise_conv2d_k3_dsp, tn_depthwise_conv2d_k5_dsp;
 void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out, void *scratch);
+void tn_add_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
+void tn_add_even_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
 void tn_clamp_dsp(int8_t *values, uint32_t size, int32_t low, int32_t high);
 
 const int32_t *tn_dot2_dsp(const uint32_t *columns, const int32_t *packed, int8_t *out_p, int8_t *out_q, int32_t groups,

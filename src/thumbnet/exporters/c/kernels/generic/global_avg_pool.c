@@ -6,7 +6,7 @@ void tn_global_avg_pool(const tn_global_avg_pool_params *p, const int8_t *in, in
     for (int c = 0; c < p->channels; c++) {
         const int8_t *v = in + c;
         int32_t sum = p->offset;
-        for (int i = 0; i < p->pixels; i++, v += p->channels) {
+        for (uint32_t i = 0; i < p->pixels; i++, v += p->channels) {
             sum += *v;
         }
         out[c] = tn_clamp(tn_scale(sum, p->multiplier, p->shift) + p->out_zero_point, p->low, p->high);

@@ -57,7 +57,8 @@ typedef struct {
     const int8_t *weight; /* [out_c][in_c] */
     const int32_t *bias;  /* input zero point folded in */
     int32_t multiplier;
-    uint16_t in_c, out_c;
+    uint32_t in_c;
+    uint16_t out_c;
     int8_t shift;
     int8_t out_zero_point;
     int8_t low, high;
@@ -94,7 +95,8 @@ typedef struct {
 typedef struct {
     int32_t multiplier; /* of the sum: the division by the number of pixels is part of it */
     int32_t offset;     /* minus the number of pixels times the input's zero point */
-    uint16_t pixels, channels;
+    uint32_t pixels;
+    uint16_t channels;
     int8_t shift;
     int8_t out_zero_point;
     int8_t low, high;
