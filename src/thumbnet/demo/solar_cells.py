@@ -11,7 +11,6 @@ that splits resemble one another in both.
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -66,10 +65,3 @@ def module_split(wafer: npt.NDArray[np.str_], labels: npt.NDArray[np.int64]) -> 
         for position, module in enumerate(own):
             split[number == module] = DEAL[position % len(DEAL)]
     return split
-
-
-def package_folder() -> Path:
-    """Where the images lie, for the report's provenance."""
-    import elpv_dataset
-
-    return Path(elpv_dataset.__file__).parent

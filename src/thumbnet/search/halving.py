@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -176,8 +175,3 @@ def _validate(module: nn.Module, validation: Images) -> tuple[float, float]:
     outputs = predict(module, validation)
     loss = float(nn.functional.cross_entropy(outputs, validation.labels))
     return accuracy(outputs, validation.labels), loss
-
-
-def clone(module: GraphModule) -> GraphModule:
-    """An independent copy, for trying a finish without losing the start."""
-    return copy.deepcopy(module)
