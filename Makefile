@@ -2,8 +2,8 @@
 #
 # Variables:
 #   PYTHON       interpreter for the environment (default: the first Python >= 3.11 on the path)
-#   TORCH_INDEX  package index to take torch from, such as https://download.pytorch.org/whl/cpu
-#                (default: empty, your pip's own index; see README, "Installing")
+#   TORCH_INDEX  package index to take torch from (default: PyTorch's CPU index on Linux x86-64
+#                without an NVIDIA GPU, else your pip's own; see README, "Installing")
 #   JOBS         test processes (default: 2)
 #   DEMO_ARGS    more arguments for `thumbnet demo`
 
@@ -12,6 +12,7 @@ BIN         := $(VENV)/bin
 STAMP       := $(VENV)/.installed
 PYTHON      ?=
 TORCH_INDEX ?=
+CPU_INDEX   := https://download.pytorch.org/whl/cpu
 JOBS        ?= 2
 DEMO_ARGS   ?=
 
@@ -80,8 +81,9 @@ $(STAMP): pyproject.toml requirements.lock
 	  echo "==> Installing $$torch from $(TORCH_INDEX)"; \
 	  $(BIN)/python -m pip install --no-deps --index-url "$(TORCH_INDEX)" "$$torch"; \
 	elif [ "$$(uname -sm)" = "Linux x86_64" ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
-	  echo "==> No NVIDIA GPU here. Where torch comes with CUDA (gigabytes), stop and take the CPU build:"; \
-	  echo "    make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"; \
+	  echo "==> No NVIDIA GPU here: installing the CPU build of $$torch from $(CPU_INDEX)"; \
+	  $(BIN)/python -m pip install --quiet --retries 0 --no-deps --index-url "$(CPU_INDEX)" "$$torch" 2>/dev/null || \
+	    echo "    That index does not answer: torch comes from your pip's own, maybe with CUDA (gigabytes)."; \
 	fi
 	@echo "==> Installing the packages of requirements.lock into $(VENV) (a few minutes)"
 	@$(BIN)/python -m pip install --constraint requirements.lock --editable '.[dev]'

@@ -80,5 +80,21 @@ def training_images(size: int = 16) -> Images:
     return Images.of(stripes(size=size).train, preprocessing(size))
 
 
+def chain_network(size: int = 64, width: int = 16) -> Graph:
+    """Stem, three depthwise-separable blocks of equal shape without residuals, pooling, dense."""
+    rng = np.random.default_rng(1)
+    nodes = [conv("stem", "x", 1, width, rng, stride=2, activation="relu")]
+    for k in range(3):
+        nodes.append(conv(f"spatial{k}", nodes[-1].name, width, width, rng, depthwise=True, activation="relu"))
+        nodes.append(conv(f"point{k}", nodes[-1].name, width, width, rng, kernel=1, activation="relu"))
+    nodes.append(conv("last", nodes[-1].name, width, 2 * width, rng, stride=2, activation="relu"))
+    nodes.append(Node("pool", "global_avg_pool", ("last",), {"keepdims": False}))
+    weights = {"weight": rng.normal(0, 0.3, (3, 2 * width)).astype(np.float32), "bias": np.zeros(3, np.float32)}
+    nodes.append(Node("out", "dense", ("pool",), {"activation": "none"}, weights))
+    graph = Graph("chain", (Input("x", (1, size, size)),), tuple(nodes), ("out",))
+    graph.validate()
+    return graph
+
+
 def some_inputs(count: int = 24, size: int = 16) -> torch.Tensor:
     return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(1))

@@ -95,6 +95,9 @@ def optimize(
     mean: Annotated[str | None, typer.Option(help="Input mean for pixels in 0..1: one value or R,G,B.")] = None,
     std: Annotated[str | None, typer.Option(help="Input standard deviation, likewise.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for a factory: safetensors or state dict.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="How training images may vary: none, upright, photo (default) or surface.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Start over in --run-dir, whatever job it was of.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -133,6 +136,7 @@ def optimize(
             mean=means,
             std=stds,
             weights=weights,
+            augment=augment,
             progress=_progress(quiet),
         )
     _show(result)

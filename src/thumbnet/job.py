@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from thumbnet.data import Dataset, Preprocessing, load_data
+from thumbnet.data import Augmentation, Dataset, Preprocessing, load_data
 from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.graph.graph import Graph
 from thumbnet.importers import load
@@ -16,6 +16,7 @@ from thumbnet.results import Constraints
 from thumbnet.search.efforts import Effort, effort_named
 from thumbnet.targets import Target, load_target
 from thumbnet.targets.units import parse_size
+from thumbnet.version import __version__
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Job:
     effort_name: str
     seed: int
     preprocessing: Preprocessing
+    augmentation: Augmentation
 
     @property
     def effort(self) -> Effort:
@@ -50,11 +52,22 @@ class Job:
             "effort": self.effort_name,
             "seed": self.seed,
             "preprocessing": self.preprocessing.json(),
+            "augmentation": asdict(self.augmentation),
         }
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()
+        """What a kept stage must have been made for; another version's stages are made again."""
+        return hashlib.sha256(repr([__version__, *sorted(self.identity.items())]).encode()).hexdigest()
+
+    def preprocessing_at(self, size: tuple[int, int]) -> Preprocessing:
+        """The same for inputs of another (height, width)."""
+        return replace(self.preprocessing, size=size)
+
+    def input_grid(self, graph: Graph) -> dict[str, tuple[float, int]]:
+        """Quantization of `graph`'s input, fixed so that a pixel becomes its stored byte without arithmetic where
+        possible."""
+        return {graph.inputs[0].name: self.preprocessing.input_qparams()}
 
     @staticmethod
     def of(
@@ -72,6 +85,7 @@ class Job:
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
         weights: str | Path | None,
+        augment: str | None,
     ) -> Job:
         """Raises an error of `thumbnet.errors` for each argument that cannot be used, the cheap checks first."""
         board = load_target(target)
@@ -83,6 +97,8 @@ class Job:
             max_drop=_positive("max_drop", max_drop, zero=True),
         )
         effort_named(effort)
+        if augment is not None:
+            Augmentation.named(augment)
         dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed)
         shape = None if input_size is None else (dataset.channels, *input_size)
         graph = load(model, input_shape=shape, weights=weights)
@@ -90,7 +106,8 @@ class Job:
             Path(model).stem if isinstance(model, str | Path) else type(model).__name__
         )
         preprocessing = _preprocessing(graph, dataset, mean, std)
-        return Job(_slug(str(name)), graph, dataset, board, limits, effort, seed, preprocessing)
+        augmentation = Augmentation.named(augment or ("photo" if dataset.kind == "image" else "none"))
+        return Job(_slug(str(name)), graph, dataset, board, limits, effort, seed, preprocessing, augmentation)
 
 
 def _preprocessing(

@@ -30,6 +30,7 @@ from thumbnet.progress import Progress
 from thumbnet.version import __version__
 
 T = TypeVar("T")
+_UNFINISHED = ".unfinished"
 PACKAGES = ("torch", "numpy", "scipy", "ziglang", "unicorn", "tflite-micro", "ai-edge-litert", "pillow")
 RESULTS = ("result.json", "details.json", "report.html", "model.tflite", "firmware", "integer.json")
 STATE = ("times.json", "stages", "reference.json", "reference.safetensors", "integer.safetensors", "proof_inputs.npy")
@@ -41,7 +42,8 @@ class RunDirectory:
     def __init__(self, path: Path, progress: Progress) -> None:
         self.path = path
         self.progress = progress
-        self._started = time.monotonic()
+        # stages that came before this run under the same progress, such as the demo's fine-tuning, count
+        self._started = time.monotonic() - sum(seconds for _, seconds, _ in progress.finished)
         self._start_time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         stored = _stored_times(path)
         self._earlier = float(stored["seconds"])
@@ -93,11 +95,12 @@ class RunDirectory:
         elif state:
             self.progress.note(f"What was kept of '{name}' {state}; computing it again.")
         value = compute()
-        self._keep(folder, key, value, save)
+        self._keep(name, key, value, save)
         return value
 
-    def _keep(self, folder: Path, key: str, value: T, save: Callable[[Path, T], None]) -> None:
+    def _keep(self, name: str, key: str, value: T, save: Callable[[Path, T], None]) -> None:
         """Writes into a temporary folder beside, and renames it when whole."""
+        folder = self.path / "stages" / name
         temporary: Path | None = None
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,7 @@ class RunDirectory:
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.rename(folder)
+            shutil.rmtree(self.unfinished(name), ignore_errors=True)
         except (OSError, SafetensorError) as e:
             reason = getattr(e, "strerror", None) or e
             raise ThumbnetError(f"Cannot write {folder}: {reason}.", "Free some disk space and run again.") from e
@@ -116,11 +120,19 @@ class RunDirectory:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    def unfinished(self, name: str) -> Path:
+        """Where a stage may keep its own state while it runs; gone once the stage is kept."""
+        return self.path / "stages" / f"{name}{_UNFINISHED}"
+
     def kept(self) -> str:
         """A sentence on what an interrupted run leaves to go on from."""
         found = sorted((self.path / "stages").glob("*/stage.json"), key=lambda p: (p.stat().st_mtime_ns, p))
         names = ", ".join(p.parent.name for p in found)
-        return f"Kept in {self.path}: {names}." if names else f"No stage had finished in {self.path}."
+        begun = " The stage that was under way goes on where it was." if self._has_unfinished() else ""
+        return (f"Kept in {self.path}: {names}." if names else f"No stage had finished in {self.path}.") + begun
+
+    def _has_unfinished(self) -> bool:
+        return any((self.path / "stages").glob(f"*{_UNFINISHED}/*"))
 
     @property
     def wall_seconds(self) -> float:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 
 from thumbnet.cost import estimate
-from thumbnet.data import Augmentation
 from thumbnet.emulation.verify import Proof, verify_firmware
 from thumbnet.errors import InfeasibleError, VerificationError
 from thumbnet.exporters.c import emit, write_firmware
@@ -23,67 +18,41 @@ from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer import simulate
-from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
 from thumbnet.job import Job
+from thumbnet.kept import (
+    Baseline,
+    Finalist,
+    Finished,
+    load_finished,
+    load_search,
+    load_tensors,
+    save_finished,
+    save_search,
+    save_tensors,
+)
 from thumbnet.progress import Progress
+from thumbnet.refine import finish, integer_outputs, stored_inputs
 from thumbnet.result import Result
-from thumbnet.results import Costs, Trial, trial_from_json
+from thumbnet.results import Trial
 from thumbnet.runs import RunDirectory
 from thumbnet.search.fit import Fitted, Fitter
 from thumbnet.search.halving import Lesson, propose
 from thumbnet.search.halving import search as halve
-from thumbnet.search.importance import channel_importance
+from thumbnet.search.importance import importance
 from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
 from thumbnet.summary import write_summary
+from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.distill import CrossEntropy, Distillation, teacher_outputs
-from thumbnet.training.loop import Images, Point, Schedule, accuracy, predict, recalibrate, train
+from thumbnet.training.loop import Images, accuracy, draw_some, predict
 from thumbnet.training.module import GraphModule
-from thumbnet.training.normalize import insert_batch_norm, restore_names
-from thumbnet.training.quantize_aware import QuantizedModule
+from thumbnet.training.normalize import insert_batch_norm
 
 IMPORTANCE_IMAGES = 256
 NORM_IMAGES = 256
 PROOF_IMAGES = 64
-FLOAT_RATE, QUANTIZED_RATE = 2e-3, 2e-4
-FROZEN_RANGES = 0.5  # last part of quantization-aware training in which the ranges no longer move
-
-
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """The reference as it came: its answers (soft targets for the students) and what plain int8 would need."""
-
-    train_outputs: torch.Tensor  # [N, classes]
-    val_outputs: torch.Tensor
-    val_accuracy: float
-    costs: Costs  # estimated, for the reference lowered as it is
-
-
-@dataclass(frozen=True, eq=False)
-class Finalist:
-    """A network that came through the search, in float, with batch norms."""
-
-    recipe_id: str
-    graph: Graph
-    curve: tuple[Point, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A finalist after distillation and quantization-aware training: the integer network."""
-
-    recipe_id: str
-    integer: IntegerGraph
-    graph: Graph  # the float network it was lowered from
-    val_accuracy: float  # percent, of the integer network
-    costs: Costs
-    curves: dict[str, tuple[Point, ...]]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        height, width, _ = self.integer.tensors[self.integer.inputs[0]].shape
-        return height, width
+DISTILLATION_WEIGHT = 0.8
 
 
 def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
@@ -103,15 +72,18 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
     def compute() -> dict[str, torch.Tensor]:
         module = GraphModule(reference).eval()
         training, validation = Images.of(job.data.train, job.preprocessing), Images.of(job.data.val, job.preprocessing)
-        with progress.stage("Ask the reference", total=len(training) * 2 + len(validation)) as stage:
-            outputs = teacher_outputs(module, training, mirrored=True, on_images=lambda n: stage.advance(n))
+        with progress.stage(
+            "Ask the reference", total=len(training) * (1 + job.augmentation.flip) + len(validation)
+        ) as stage:
+            mirrored = job.augmentation.flip
+            outputs = teacher_outputs(module, training, mirrored=mirrored, on_images=lambda n: stage.advance(n))
             answers = teacher_outputs(module, validation, mirrored=False, on_images=lambda n: stage.advance(n))
         return {"train": outputs, "val": answers}
 
-    outputs = run.stage("baseline", job.key, compute, _save_tensors, _load_tensors)
+    outputs = run.stage("baseline", job.key, compute, save_tensors, load_tensors)
     labels = torch.from_numpy(np.asarray(job.data.val.labels))
     score = accuracy(outputs["val"], labels)
-    costs = estimate(lower(clean(reference), None, fixed=_input_grid(job, reference)), job.target)
+    costs = estimate(lower(clean(reference), None, fixed=job.input_grid(reference)), job.target)
     progress.note(
         f"Reference: {score:.1f} % on validation; plain int8 would take {costs.flash_bytes / 1024:.0f} KB of flash "
         f"and {costs.ram_bytes / 1024:.0f} KB of RAM."
@@ -122,24 +94,29 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
 def normalize(job: Job, reference: Graph) -> Graph:
     """The lossless clean-up, then batch norms measured on data: the graph every recipe starts from."""
     images = Images.of(job.data.train, job.preprocessing)
-    return insert_batch_norm(clean(reference), images.normalized(_some(len(images), NORM_IMAGES, job.seed)))
+    return insert_batch_norm(clean(reference), images.normalized(draw_some(len(images), NORM_IMAGES, job.seed)))
 
 
 def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progress: Progress) -> tuple[Space, Context]:
-    """The design space, and how much each channel matters."""
+    """The design space, and how much each channel and block matters."""
     space = explore_space(graph)
     progress.note(f"Design space: {space.summary()}.")
     images = Images.of(job.data.train, job.preprocessing)
 
     def compute() -> dict[str, torch.Tensor]:
-        chosen = _some(len(images), IMPORTANCE_IMAGES, job.seed)
-        with progress.stage("Weigh channels by importance", total=1) as stage:
-            scores = channel_importance(graph, space.groups, images, CrossEntropy(), chosen)
-            stage.advance(1)
-        return {k: torch.from_numpy(v) for k, v in scores.items()}
+        chosen = draw_some(len(images), IMPORTANCE_IMAGES, job.seed)
+        with progress.stage("Weigh channels and blocks", total=len(chosen)) as stage:
+            scores = importance(
+                graph, space.groups, space.blocks, images, CrossEntropy(), chosen, on_images=lambda n: stage.advance(n)
+            )
+        channels = {f"channels/{k}": torch.from_numpy(v) for k, v in scores.channels.items()}
+        return channels | {f"blocks/{k}": torch.tensor(v, dtype=torch.float64) for k, v in scores.blocks.items()}
 
-    scores = run.stage("importance", job.key, compute, _save_tensors, _load_tensors)
-    return space, Context({k: v.numpy() for k, v in scores.items()})
+    scores = run.stage("importance", job.key, compute, save_tensors, load_tensors)
+    return space, Context(
+        {g.id: scores[f"channels/{g.id}"].numpy() for g in space.groups},
+        {b.name: float(scores[f"blocks/{b.name}"]) for b in space.blocks},
+    )
 
 
 def search(
@@ -152,11 +129,19 @@ def search(
         proposals, misses = propose(fitter, job.effort, progress)
         if not proposals:
             raise InfeasibleError(*_nearest_misses(job, misses))
-        candidates, trials = halve(space.graph, context, proposals, _lesson(job, baseline), job.effort, progress)
+        candidates, trials = halve(
+            space.graph,
+            context,
+            proposals,
+            _lesson(job, baseline),
+            job.effort,
+            progress,
+            _checkpoints(job, run, "search"),
+        )
         finalists = [Finalist(c.fitted.recipe.id, c.module.to_graph(), c.curve) for c in candidates]
         return finalists, trials
 
-    return run.stage("search", job.key, compute, _save_search, _load_search)
+    return run.stage("search", job.key, compute, save_search, load_search)
 
 
 def refine(
@@ -164,27 +149,29 @@ def refine(
 ) -> list[Finished]:
     """Each finalist trained to the end, quantization-aware, and lowered."""
     lesson = _lesson(job, baseline)
-    return [
-        run.stage(
-            f"refine-{f.recipe_id}",
-            job.key,
-            lambda f=f: _finish(job, f, lesson, progress),  # type: ignore[misc]
-            _save_finished,
-            _load_finished,
-        )
-        for f in finalists
-    ]
+
+    def refined(finalist: Finalist) -> Finished:
+        name = f"refine-{finalist.recipe_id}"
+
+        def compute() -> Finished:
+            return finish(job, finalist, lesson, _checkpoints(job, run, name), progress)
+
+        return run.stage(name, job.key, compute, save_finished, load_finished)
+
+    return [refined(f) for f in finalists]
 
 
-def select(job: Job, finished: list[Finished], baseline: Baseline) -> Finished:
+def select(finished: list[Finished]) -> Finished:
     """The best integer network on validation; the test split then judges whether it keeps `max_drop`."""
     return min(finished, key=lambda f: (-f.val_accuracy, f.costs.flash_bytes, f.recipe_id))
 
 
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
     """Writes the firmware folder and the TFLite file; returns the folder."""
-    preprocessing = replace(job.preprocessing, size=best.size)
+    preprocessing = job.preprocessing_at(best.size)
     first = best.integer.tensors[best.integer.inputs[0]]
+    example = stored_inputs(job, best.integer, job.data.test, 1)
+    expected = simulate.run(best.integer, example)[best.integer.outputs[0]]
     files = emit(
         best.integer,
         job.target,
@@ -193,7 +180,7 @@ def export(job: Job, run: RunDirectory, best: Finished) -> Path:
             "classes": list(job.data.classes),
             "table": preprocessing.table(first.scale, first.zero_point),
         },
-        test_vector=_test_vector(job, best),
+        test_vector=(example[0].tobytes(), expected[0].tobytes()),
     )
     folder = run.path / "firmware"
     write_firmware(folder, files)
@@ -204,7 +191,7 @@ def export(job: Job, run: RunDirectory, best: Finished) -> Path:
 
 def verify(job: Job, run: RunDirectory, best: Finished, firmware: Path, progress: Progress) -> Proof:
     """Builds the firmware, runs it on the emulated core over test images, and compares every byte."""
-    inputs = quantized(job, best, PROOF_IMAGES)
+    inputs = stored_inputs(job, best.integer, job.data.test, PROOF_IMAGES)
     np.save(run.path / "proof_inputs.npy", inputs, allow_pickle=False)
 
     def compute() -> Proof:
@@ -214,9 +201,10 @@ def verify(job: Job, run: RunDirectory, best: Finished, firmware: Path, progress
     def store(folder: Path, proof: Proof) -> None:
         write_json_atomic(folder / "proof.json", proof.json())
 
-    proof = run.stage(
-        "verify", best.integer.digest, compute, store, lambda folder: Proof.from_json(read_json(folder / "proof.json"))
-    )
+    def load(folder: Path) -> Proof:
+        return Proof.from_json(read_json(folder / "proof.json"))
+
+    proof = run.stage("verify", _digest(firmware), compute, store, load)
     if not proof.bit_exact:
         raise VerificationError(
             f"The firmware in {firmware} differs from the reference arithmetic: {proof.mismatches[:1]}.",
@@ -231,7 +219,6 @@ def report(
     reference: Graph,
     baseline: Baseline,
     trials: list[Trial],
-    finished: list[Finished],
     best: Finished,
     proof: Proof,
     progress: Progress,
@@ -241,83 +228,12 @@ def report(
     with progress.stage("Test both networks", total=2) as stage:
         before = predict(GraphModule(reference), test)
         stage.advance(1)
-        after = integer_outputs(best.integer, quantized(job, best, None))
+        after = integer_outputs(best.integer, stored_inputs(job, best.integer, job.data.test))
         stage.advance(1)
-    return write_summary(job, run, reference, baseline, trials, finished, best, proof, before, after)
+    return write_summary(job, run, reference, baseline, trials, best, proof, before, after)
 
 
 # --- helpers
-
-
-def quantized(job: Job, best: Finished, count: int | None) -> npt.NDArray[np.int8]:
-    """The first `count` test images as the firmware gets them."""
-    preprocessing = replace(job.preprocessing, size=best.size)
-    first = best.integer.tensors[best.integer.inputs[0]]
-    images = job.data.test.images(best.size)
-    if count is not None:  # spread over the split: test sets are often sorted by class
-        images = images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
-    return preprocessing.quantize(images, first.scale, first.zero_point)
-
-
-def integer_outputs(graph: IntegerGraph, inputs: npt.NDArray[np.int8]) -> torch.Tensor:
-    """Dequantized outputs [N, classes] of the integer simulator."""
-    out = graph.tensors[graph.outputs[0]]
-    stored = simulate.run(graph, inputs)[graph.outputs[0]]
-    return (torch.from_numpy(stored.reshape(len(stored), -1)).float() - out.zero_point) * out.scale
-
-
-def _finish(job: Job, finalist: Finalist, lesson: Lesson, progress: Progress) -> Finished:
-    training, validation = lesson.images(finalist.graph.inputs[0].shape[1:])  # type: ignore[arg-type]
-    module = GraphModule(finalist.graph)
-    epoch = max(1, len(training) // 32)
-    steps = math.ceil(job.effort.final_epochs * epoch)
-    with progress.stage("Distil the finalist", total=steps) as stage:
-        floating = train(
-            module,
-            training,
-            lesson.objective,
-            Schedule(steps, rate=FLOAT_RATE, warmup=0.05, average=0.99),
-            augmentation=lesson.augmentation,
-            seed=job.seed,
-            evaluate=lambda m: accuracy(predict(m, validation), validation.labels),
-            on_step=lambda info: stage.advance(1, info=info),
-        )
-    recalibrate(module, training, _some(len(training), 512, job.seed))
-    graph = restore_names(clean(module.to_graph()))
-    student = QuantizedModule(graph, _input_grid(job, graph))
-    steps = math.ceil(job.effort.quantized_epochs * epoch)
-    frozen_from, done = round(steps * (1 - FROZEN_RANGES)), itertools.count(1)
-    with progress.stage("Train quantization-aware", total=steps) as stage:
-
-        def on_step(info: str) -> None:
-            student.observing = next(done) < frozen_from
-            stage.advance(1, info=info)
-
-        quantization = train(
-            student,
-            training,
-            lesson.objective,
-            Schedule(steps, rate=QUANTIZED_RATE, warmup=0.05, weight_decay=0.0),
-            augmentation=lesson.augmentation,
-            seed=job.seed + 1,
-            evaluate=lambda m: accuracy(predict(m, validation), validation.labels),
-            on_step=on_step,
-        )
-    trained = student.to_graph()
-    integer = lower(trained, student.ranges(), fixed=_input_grid(job, trained))
-    costs = estimate(integer, job.target)
-    finished = Finished(
-        finalist.recipe_id,
-        integer,
-        trained,
-        0.0,
-        costs,
-        {"search": finalist.curve, "distillation": floating.curve, "quantization-aware": quantization.curve},
-    )
-    preprocessing = replace(job.preprocessing, size=finished.size)
-    first = integer.tensors[integer.inputs[0]]
-    inputs = preprocessing.quantize(job.data.val.images(finished.size), first.scale, first.zero_point)
-    return replace(finished, val_accuracy=accuracy(integer_outputs(integer, inputs), validation.labels))
 
 
 def _lesson(job: Job, baseline: Baseline) -> Lesson:
@@ -326,24 +242,24 @@ def _lesson(job: Job, baseline: Baseline) -> Lesson:
         val=job.data.val,
         preprocessing=job.preprocessing,
         teacher=baseline.train_outputs,
-        objective=Distillation(baseline.train_outputs, weight=0.8),
-        augmentation=Augmentation.surface() if job.data.kind == "image" else Augmentation.none(),
+        objective=Distillation(baseline.train_outputs, weight=DISTILLATION_WEIGHT),
+        augmentation=job.augmentation,
         seed=job.seed,
     )
 
 
-def _input_grid(job: Job, graph: Graph) -> dict[str, tuple[float, int]]:
-    """Quantization of the input, fixed so that a pixel becomes its stored byte without arithmetic where possible."""
-    return {graph.inputs[0].name: job.preprocessing.input_qparams()}
+def _checkpoints(job: Job, run: RunDirectory, stage: str) -> Checkpoints:
+    return Checkpoints(run.unfinished(stage), job.key)
 
 
-def _test_vector(job: Job, best: Finished) -> tuple[bytes, bytes]:
-    inputs = quantized(job, best, 1)
-    return inputs[0].tobytes(), simulate.run(best.integer, inputs)[best.integer.outputs[0]][0].tobytes()
-
-
-def _some(total: int, count: int, seed: int) -> torch.Tensor:
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
+def _digest(firmware: Path) -> str:
+    """SHA-256 over names and contents of the sources; what a build left beside them does not count."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in firmware.rglob("*") if p.is_file()):
+        name, content = path.relative_to(firmware).as_posix(), path.read_bytes()
+        if not name.startswith("build/"):
+            total.update(f"{name}\0{len(content)}\0".encode() + content)
+    return total.hexdigest()
 
 
 def _nearest_misses(job: Job, misses: Iterable[Fitted]) -> tuple[str, str]:
@@ -357,64 +273,4 @@ def _nearest_misses(job: Job, misses: Iterable[Fitted]) -> tuple[str, str]:
         f"Nothing in the design space of '{job.name}' fits these limits on {job.target.name}.",
         f"The nearest needs {c.flash_bytes / 1024:.0f} KB of flash, {c.ram_bytes / 1024:.0f} KB of RAM, "
         f"{c.latency_ms:.0f} ms ({over}): allow that much, or choose a smaller reference.",
-    )
-
-
-# --- what stages keep
-
-
-def _save_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "tensors.safetensors")
-
-
-def _load_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "tensors.safetensors")
-
-
-def _save_search(folder: Path, found: tuple[list[Finalist], list[Trial]]) -> None:
-    finalists, trials = found
-    for finalist in finalists:
-        finalist.graph.save(folder / f"{finalist.recipe_id}.json")
-    write_json_atomic(
-        folder / "search.json",
-        {
-            "finalists": [{"id": f.recipe_id, "curve": list(f.curve)} for f in finalists],
-            "trials": [asdict(t) for t in trials],
-        },
-    )
-
-
-def _load_search(folder: Path) -> tuple[list[Finalist], list[Trial]]:
-    data = read_json(folder / "search.json")
-    finalists = [
-        Finalist(f["id"], Graph.load(folder / f"{f['id']}.json"), tuple(f["curve"])) for f in data["finalists"]
-    ]
-    return finalists, [trial_from_json(t) for t in data["trials"]]
-
-
-def _save_finished(folder: Path, finished: Finished) -> None:
-    finished.integer.save(folder / "integer.json")
-    finished.graph.save(folder / "graph.json")
-    write_json_atomic(
-        folder / "finished.json",
-        {
-            "id": finished.recipe_id,
-            "val_accuracy": finished.val_accuracy,
-            "costs": asdict(finished.costs),
-            "curves": finished.curves,
-        },
-    )
-
-
-def _load_finished(folder: Path) -> Finished:
-    from thumbnet.results import costs_from_json
-
-    data = read_json(folder / "finished.json")
-    return Finished(
-        data["id"],
-        IntegerGraph.load(folder / "integer.json"),
-        Graph.load(folder / "graph.json"),
-        data["val_accuracy"],
-        costs_from_json(data["costs"]),
-        {k: tuple(v) for k, v in data["curves"].items()},
     )

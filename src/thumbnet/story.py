@@ -29,6 +29,7 @@ def optimize(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     weights: str | Path | None = None,
+    augment: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Finds a network that fits `target` within the limits and loses least, and hands back its verified firmware.
@@ -37,7 +38,9 @@ def optimize(
     `data`: a folder of class folders (with or without train/val/test), an `.npz` of arrays, or an iterable of
     (input, label). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `max_drop` is in points of
     accuracy below the reference. `mean` and `std` are what the network was trained with, per channel, for pixels in
-    0..1. `input_size` is (height, width) where the model does not tell.
+    0..1. `input_size` is (height, width) where the model does not tell. `augment` says how training images may vary:
+    "none", "upright" (moved, other exposure), "photo" (also mirrored; the default for images) or "surface" (also turned
+    and upside down).
 
     Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last one
     stopped. Raises `InfeasibleError` where nothing can meet the limits, and says what comes nearest.
@@ -57,6 +60,7 @@ def optimize(
         mean,
         std,
         weights,
+        augment,
     )
     progress = progress or Progress.quiet()
     with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress) as run:
@@ -66,7 +70,7 @@ def optimize(
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
         finalists, trials = stages.search(job, run, space, context, baseline, progress)
         finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
-        best = stages.select(job, finished, baseline)
+        best = stages.select(finished)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared
-        return stages.report(job, run, reference, baseline, trials, finished, best, proof, progress)
+        return stages.report(job, run, reference, baseline, trials, best, proof, progress)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -19,6 +20,7 @@ from thumbnet.files import write_json_atomic
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.ops import op_of
 from thumbnet.job import Job
+from thumbnet.kept import Baseline, Finished
 from thumbnet.report import write_report
 from thumbnet.result import Result
 from thumbnet.results import Trial
@@ -31,10 +33,9 @@ def write_summary(
     job: Job,
     run: RunDirectory,
     reference: Graph,
-    baseline: Any,
+    baseline: Baseline,
     trials: list[Trial],
-    finished: list[Any],
-    best: Any,
+    best: Finished,
     proof: Proof,
     before: torch.Tensor,
     after: torch.Tensor,
@@ -75,11 +76,11 @@ def _result(
     job: Job,
     run: RunDirectory,
     reference: Graph,
-    baseline: Any,
-    best: Any,
+    baseline: Baseline,
+    best: Finished,
     proof: Proof,
-    labels: Any,
-    answers: dict[str, Any],
+    labels: npt.NDArray[np.int64],
+    answers: dict[str, npt.NDArray[np.int64]],
 ) -> dict[str, Any]:
     task = Classification(job.data.classes)
     score = {name: task.accuracy(labels, answer) for name, answer in answers.items()}
@@ -185,7 +186,7 @@ def _layers(graph: Graph) -> list[dict[str, Any]]:
     ]
 
 
-def _arena(job: Job, best: Any) -> dict[str, Any]:
+def _arena(job: Job, best: Finished) -> dict[str, Any]:
     plan = plan_arena(best.integer, job.target.core.isa)
     return {
         "arena_bytes": plan.arena_bytes,
@@ -201,7 +202,9 @@ def _moves(trials: list[Trial], recipe_id: str) -> list[str]:
     return [str(m) for t in trials if t.id == recipe_id for m in Recipe.from_json(t.recipe).moves]
 
 
-def _samples(job: Job, labels: Any, before: torch.Tensor, after: torch.Tensor) -> list[dict[str, Any]]:
+def _samples(
+    job: Job, labels: npt.NDArray[np.int64], before: torch.Tensor, after: torch.Tensor
+) -> list[dict[str, Any]]:
     """Disagreements first, then shared mistakes, then images spread over the split."""
     reference, best = before.softmax(1), after.softmax(1)
     a, b = reference.argmax(1).numpy(), best.argmax(1).numpy()
@@ -225,7 +228,7 @@ def _samples(job: Job, labels: Any, before: torch.Tensor, after: torch.Tensor) -
     ]
 
 
-def _png(pixels: Any) -> str:
+def _png(pixels: npt.NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     image.thumbnail((96, 96))
     buffer = io.BytesIO()

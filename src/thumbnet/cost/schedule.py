@@ -143,22 +143,21 @@ class _Chain:
         beside = _others(ig, lives, steps[0])
         source = lives.roots[ig.nodes[steps[0]].inputs[0]]
         kept = lives.bytes[source] if lives.last[source] > steps[0] else 0
-        # options[j]: (start, footprint, overhead, unit) of all units that end before steps[j]
-        self._options: list[list[tuple[int, int, int, Unit]]] = [[] for _ in range(len(steps) + 1)]
+        # options[j]: (start, footprint, unit) of all units that end before steps[j]
+        self._options: list[list[tuple[int, int, Unit]]] = [[] for _ in range(len(steps) + 1)]
         for i in range(len(steps)):
             others = beside + (kept if i else 0)
             for j in range(i + 1, min(len(steps), i + MAX_STAGES) + 1):
                 ks, ws = tuple(kernels[steps[i] : steps[i] + j - i]), tuple(windows[i:j])
                 for unit in _ways(steps[i], ks, ws):
-                    size = _footprint(ig, lives, unit, others)
-                    self._options[j].append((i, size, _overhead(unit), unit))
+                    self._options[j].append((i, _footprint(ig, lives, unit, others), unit))
 
     @property
     def least(self) -> int:
         """The smallest peak that any way of cutting gives."""
         best = [0]
         for j in range(1, len(self.steps) + 1):
-            best.append(min(max(best[i], size) for i, size, _, _ in self._options[j]))
+            best.append(min(max(best[i], size) for i, size, _ in self._options[j]))
         return best[-1]
 
     def cheapest(self, bound: int) -> list[Unit]:
@@ -166,10 +165,13 @@ class _Chain:
         best: list[tuple[int, list[Unit]] | None] = [(0, [])]
         for j in range(1, len(self.steps) + 1):
             found: tuple[int, list[Unit]] | None = None
-            for i, size, overhead, unit in self._options[j]:
+            for i, size, unit in self._options[j]:
                 before = best[i]
-                if before is not None and size <= bound and (found is None or before[0] + overhead < found[0]):
-                    found = (before[0] + overhead, [*before[1], unit])
+                if before is None or size > bound:
+                    continue
+                total = before[0] + _overhead(unit)
+                if found is None or total < found[0]:
+                    found = (total, [*before[1], unit])
             best.append(found)
         chosen = best[-1]
         assert chosen is not None  # `bound` is at least `least`

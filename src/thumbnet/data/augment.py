@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 import torch.nn.functional as F
 
+from thumbnet.errors import UsageError
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -38,22 +40,11 @@ class Augmentation:
     brightness: float = 0.1  # in normalized units
 
     @staticmethod
-    def none() -> Augmentation:
-        """Leaves inputs alone: for data whose axes are not those of an image."""
-        return Augmentation(flip=False, shift=0.0, contrast=0.0, brightness=0.0)
-
-    @staticmethod
-    def surface() -> Augmentation:
-        """For pictures of surfaces and parts seen from above, which have no up or left."""
-        return Augmentation(
-            upside_down=True,
-            transpose=True,
-            shift=0.08,
-            rotate=0.1,
-            scale=0.1,
-            contrast=0.25,
-            brightness=0.15,
-        )
+    def named(name: str) -> Augmentation:
+        """One of `AUGMENTATIONS`. Raises `UsageError` for another name."""
+        if name not in AUGMENTATIONS:
+            raise UsageError(f"There is no augmentation '{name}'.", f"Choose one of {', '.join(AUGMENTATIONS)}.")
+        return AUGMENTATIONS[name]
 
     def draw(self, count: int, generator: torch.Generator) -> View:
         """What happens to each of `count` images. The same draw can be applied at any resolution."""
@@ -91,3 +82,17 @@ def _moved(x: torch.Tensor, view: View) -> torch.Tensor:
 
 def _spread(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return 2 * torch.rand(shape, generator=generator) - 1
+
+
+AUGMENTATIONS = {
+    # inputs stay as they are: for data whose axes are not those of an image
+    "none": Augmentation(flip=False, shift=0.0, contrast=0.0, brightness=0.0),
+    # for text, digits and whatever means something else in a mirror
+    "upright": Augmentation(flip=False),
+    # for scenes and objects that may also be seen from the other side
+    "photo": Augmentation(),
+    # for surfaces and parts seen from above, which have no up or left
+    "surface": Augmentation(
+        upside_down=True, transpose=True, shift=0.08, rotate=0.1, scale=0.1, contrast=0.25, brightness=0.15
+    ),
+}

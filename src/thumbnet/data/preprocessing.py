@@ -77,7 +77,9 @@ class Preprocessing:
         if self.uniform:
             return float(np.float32(1 / (255 * self.std[0]))), math.ceil(255 * self.mean[0] - 0.5) - 128
         low, high = self._reach()
-        scale = float(np.float32((high - low) / 255)) or 1.0
+        scale = float(np.float32((high - low) / 255))
+        if scale < np.finfo(np.float32).tiny:  # nothing but zeros, or too close to tell apart
+            scale = 1.0
         return scale, int(np.clip(round(-128 - low / scale), -128, 127))
 
     def on_grid(self) -> Preprocessing:

@@ -14,13 +14,16 @@ from thumbnet.files import write_bytes_atomic
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.story import optimize
+from thumbnet.training.checkpoint import Checkpoint
 from thumbnet.training.distill import CrossEntropy
 from thumbnet.training.loop import Images, Schedule, accuracy, predict, train
+from thumbnet.version import __version__
 
 SIZE = (128, 128)
 FROZEN = 5  # leading blocks that keep their ImageNet weights: they cost most time and change least
 EPOCHS = 6
 BATCH = 32
+AUGMENT = "surface"
 
 
 def run_demo(
@@ -45,12 +48,16 @@ def run_demo(
         input_size=SIZE,
         mean=(MEAN,),
         std=(STD,),
+        augment=AUGMENT,
         progress=progress,
     )
 
 
 def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Progress) -> EfficientNetLite0:
-    """ImageNet weights fine-tuned on the training split; kept in the run directory, so that it happens once."""
+    """ImageNet weights fine-tuned on the training split.
+
+    Kept in the run directory, so that it happens once; goes on where it was interrupted.
+    """
     network = pretrained(classes=len(data.classes), channels=1, frozen=FROZEN)
     path = run_dir / f"reference-{data.digest[:12]}-seed{seed}.safetensors"
     if path.exists():
@@ -61,17 +68,20 @@ def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Prog
     training = Images.of(data.train, preprocessing)
     validation = Images.of(data.val, preprocessing)
     steps = EPOCHS * (len(training) // BATCH)
+    checkpoint = Checkpoint(path.with_suffix(".unfinished"), key=f"{path.name}/{__version__}")
     with progress.stage("Fine-tune the reference", total=steps) as stage:
         train(
             network,
             training,
             CrossEntropy(label_smoothing=0.05),
             Schedule(steps, batch=BATCH, rate=1e-3, warmup=0.3),
-            augmentation=Augmentation.surface(),
+            augmentation=Augmentation.named(AUGMENT),
             seed=seed,
             evaluate=lambda m: accuracy(predict(m, validation), validation.labels),
             evaluations=2,
-            on_step=lambda info: stage.advance(1, info=info),
+            on_step=stage.advance,
+            checkpoint=checkpoint,
         )
     write_bytes_atomic(path, save({k: v.contiguous() for k, v in network.state_dict().items()}))
+    checkpoint.path.unlink(missing_ok=True)
     return network.eval()

@@ -51,6 +51,14 @@ def assign(graph: Graph, ranges: Ranges | None, fixed: Mapping[str, QParams]) ->
     return {v: made[classes.find(v)] for v in classes.parent}
 
 
+def shared_quantization(graph: Graph, fixed: Mapping[str, QParams]) -> tuple[dict[str, str], dict[str, QParams]]:
+    """Which values share their quantization: the value that stands for each one, and the (scale, zero point) of those
+    that are fixed, be it by `fixed` or by the operation. For training with the rounding that `assign` will decide on.
+    """
+    classes = _Classes(graph, dict(fixed))
+    return {v: classes.find(v) for v in classes.parent}, classes.fixed
+
+
 def _range(value: str, ranges: Ranges | None) -> tuple[float, float]:
     if ranges is None:
         return _UNIT

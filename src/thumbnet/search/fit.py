@@ -1,14 +1,16 @@
 """From a budget to networks that fit it: widths chosen under exact costs, channels by importance.
 
-For each cut point, resolution and balance (see `Shape`) one network is made that just fits. RAM comes first: while the
+For each depth, resolution and balance (see `Shape`) one network is made that just fits. RAM comes first: while the
 planned arena is too large, the widest group alive at its peak shrinks. Then flash and the other limits: all groups
-narrow together, and bisection finds the widest that fits. Within a group the most important channels stay.
+narrow together, and bisection finds the widest that fits. Within a group the most important channels stay; of the
+blocks that can be left out, the least important go first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +19,13 @@ from thumbnet.cost.memory import plan_arena
 from thumbnet.cost.plan import ArenaPlan
 from thumbnet.errors import ModelError
 from thumbnet.graph.blocks import truncate
-from thumbnet.graph.channels import ChannelGroup, keep_channels
+from thumbnet.graph.channels import ChannelGroup, channel_groups, keep_channels
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
 from thumbnet.results import Constraints, Costs
-from thumbnet.search.moves import SetResolution, SetWidths, Truncate
+from thumbnet.search.moves import SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.space import Space
 from thumbnet.targets.target import Target
@@ -33,18 +35,19 @@ STEP = 4  # widths are multiples of it: kernels work on four channels at a time
 MIN_FRACTION = 1 / 8
 BALANCES = (1.0, 0.0)
 MAX_ROUNDS = 60
-BISECTIONS = 7
+FRACTIONS = 128  # widths are fitted to this part of the reference's
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is fixed before widths are fitted.
+    """What is fixed before widths are fitted: where the network ends, which blocks it leaves out, its input.
 
     Where the insides of separable blocks keep the fraction f of their channels, the streams between blocks keep
     f ** `balance`: 1 scales all alike, 0 leaves the streams as wide as RAM allows.
     """
 
     cut: str | None
+    skips: tuple[str, ...]
     resolution: tuple[int, int] | None
     balance: float
 
@@ -64,6 +67,15 @@ class Fitted:
         return not self.violations
 
 
+@dataclass(frozen=True, eq=False)
+class _Stem:
+    """A shape at full width: its graph, the channel groups left in it with their names there, and costs by widths."""
+
+    graph: Graph
+    groups: dict[str, str]
+    costs: dict[tuple[int, ...], Costs] = field(default_factory=dict)
+
+
 class Fitter:
     """Fits widths for one reference, target and set of limits."""
 
@@ -77,13 +89,24 @@ class Fitter:
         self.bare = _weightless(restore_names(clean(space.graph)))
         self.inner = _inner(space)
         self._caps: dict[tuple[int, int] | None, dict[str, int]] = {}
+        self._kept: dict[tuple[object, ...], int] = {}  # the fraction that fitted last, of FRACTIONS
+        self._last_stem: tuple[tuple[object, ...], _Stem] | None = None
         self.total = sum(float(v.sum()) for v in context.importance.values())
 
     def shapes(self) -> Iterator[Shape]:
         for resolution in self.space.resolutions or (None,):
             for cut in (None, *self.space.cuts):
-                for balance in BALANCES:
-                    yield Shape(cut, resolution, balance)
+                for skips in self._skips(cut):
+                    for balance in BALANCES:
+                        yield Shape(cut, skips, resolution, balance)
+
+    def _skips(self, cut: str | None) -> list[tuple[str, ...]]:
+        """No block left out of those before the cut; the less important half of them; all of them."""
+        whole = self.bare if cut is None else truncate(self.bare, cut)
+        there = {n.name for n in whole.nodes} - {cut}
+        known = (b.name for b in self.space.blocks if b.exit in there)
+        blocks = sorted(known, key=lambda b: (self.context.blocks.get(b, 0.0), b))
+        return list(dict.fromkeys(tuple(blocks[:k]) for k in (0, math.ceil(len(blocks) / 2), len(blocks))))
 
     def fit(self, shape: Shape) -> Fitted | None:
         """The widest network of this shape within the limits; the closest miss if there is none; None if impossible."""
@@ -97,8 +120,11 @@ class Fitter:
     # --- candidates
 
     def recipe(self, shape: Shape, widths: dict[str, int]) -> Recipe:
-        narrowed = {g: w for g, w in widths.items() if w < self.groups[g].size}
-        moves: list[Move] = [SetWidths(narrowed)] if narrowed else []
+        alive = self._stem(shape).groups
+        narrowed = {g: w for g, w in widths.items() if g in alive and w < self.groups[g].size}
+        moves: list[Move] = [*(SkipBlock(b) for b in shape.skips)]  # while both ends of every block are alike
+        if narrowed:
+            moves.append(SetWidths(narrowed))
         if shape.cut is not None:
             moves.append(Truncate(shape.cut))
         if shape.resolution is not None and shape.resolution != self.space.resolutions[0]:
@@ -107,36 +133,47 @@ class Fitter:
 
     def skeleton(self, shape: Shape, widths: dict[str, int]) -> IntegerGraph:
         """The candidate's integer graph with its true shapes, and weights that do not matter."""
-        graph = keep_channels(
-            self.bare,
-            {g.removesuffix(LINEAR): range(w) for g, w in widths.items() if w < self.groups[g].size},
-        )
-        if shape.cut is not None:
-            graph = truncate(graph, shape.cut)
-        if shape.resolution is not None:
-            graph = SetResolution(*shape.resolution).apply(graph, self.context)
-        return lower(graph, None)
+        stem = self._stem(shape)
+        kept = {stem.groups[g]: range(w) for g, w in widths.items() if g in stem.groups and w < self.groups[g].size}
+        return lower(keep_channels(stem.graph, kept), None)
+
+    def _stem(self, shape: Shape) -> _Stem:
+        """Depth and resolution of the shape; widths are fitted to it many times in a row."""
+        key = (shape.cut, shape.skips, shape.resolution)
+        if self._last_stem is None or self._last_stem[0] != key:
+            graph = self.bare
+            for block in shape.skips:
+                graph = SkipBlock(block).apply(graph, self.context)
+            if shape.cut is not None:
+                graph = truncate(graph, shape.cut)
+            if shape.resolution is not None:
+                graph = SetResolution(*shape.resolution).apply(graph, self.context)
+            there = {g.id for g in channel_groups(graph)}
+            groups = {g: g.removesuffix(LINEAR) for g in self.groups if g.removesuffix(LINEAR) in there}
+            self._last_stem = (key, _Stem(graph, groups))
+        return self._last_stem[1]
+
+    def _costs(self, shape: Shape, widths: dict[str, int]) -> Costs:
+        known = self._stem(shape).costs
+        key = tuple(widths.values())
+        if key not in known:
+            known[key] = estimate(self.skeleton(shape, widths), self.target)
+        return known[key]
 
     def _fitted(self, shape: Shape, widths: dict[str, int]) -> Fitted:
-        costs = estimate(self.skeleton(shape, widths), self.target)
+        costs = self._costs(shape, widths)
         recipe = self.recipe(shape, widths)
-        alive = self._alive(shape)
-        kept = sum(float(np.sort(self.context.importance[g])[::-1][: widths[g]].sum()) for g in widths if g in alive)
+        kept = sum(
+            float(np.sort(self.context.importance[g])[::-1][: widths[g]].sum()) for g in self._stem(shape).groups
+        )
         return Fitted(recipe, shape, costs, self.limits.violations(costs), kept / max(self.total, 1e-30))
-
-    def _alive(self, shape: Shape) -> set[str]:
-        """Groups with at least one producer before the cut."""
-        if shape.cut is None:
-            return set(self.groups)
-        names = {n.name for n in Truncate(shape.cut).apply(self.space.graph, self.context).nodes}
-        return {g.id for g in self.space.groups if any(p in names for p in g.producers)}
 
     # --- RAM
 
     def _ram_caps(self, shape: Shape) -> dict[str, int]:
         """Largest widths whose planned RAM fits. Cuts share them: what needs most RAM lies at the beginning."""
         if shape.resolution not in self._caps:
-            self._caps[shape.resolution] = self._fit_ram(Shape(None, shape.resolution, shape.balance))
+            self._caps[shape.resolution] = self._fit_ram(Shape(None, (), shape.resolution, shape.balance))
         return dict(self._caps[shape.resolution])
 
     def _fit_ram(self, shape: Shape) -> dict[str, int]:
@@ -171,15 +208,18 @@ class Fitter:
     # --- flash
 
     def _flash_widths(self, shape: Shape, caps: dict[str, int]) -> dict[str, int]:
-        limits = self.limits
+        """The widest that keeps the limits besides RAM; the narrowest where none does."""
 
         def over(widths: dict[str, int]) -> bool:
-            costs = estimate(self.skeleton(shape, widths), self.target)
-            return any(k != "ram_bytes" for k in limits.violations(costs))
+            return any(k != "ram_bytes" for k in self.limits.violations(self._costs(shape, widths)))
 
         if not over(caps):
             return caps
-        return _bisect(lambda keep: self._widths_at(keep, shape.balance, caps), over)
+        # What fits at one resolution is near what fits at the others: flash hardly depends on it.
+        key = (shape.cut, shape.skips, shape.balance)
+        kept = _largest(lambda k: not over(self._widths_at(k / FRACTIONS, shape.balance, caps)), self._kept.get(key))
+        self._kept[key] = kept
+        return self._widths_at(kept / FRACTIONS, shape.balance, caps)
 
     def _widths_at(self, keep: float, balance: float, caps: dict[str, int]) -> dict[str, int]:
         """Widths when insides keep the fraction `keep` of their channels and streams `keep ** balance`."""
@@ -199,18 +239,19 @@ def _weightless(graph: Graph) -> Graph:
     )
 
 
-def _bisect(widths_at: Callable[[float], dict[str, int]], over: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-    """Widths at the largest fraction (to 1/128) that is not over the limits; those at 0 where none is."""
-    low, high = 0.0, 1.0
-    best = widths_at(0.0)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        widths = widths_at(middle)
-        if over(widths):
-            high = middle
+def _largest(fits: Callable[[int], bool], guess: int | None) -> int:
+    """The largest 0 < k < FRACTIONS that fits, 0 where none does. Bisection, starting with steps around the guess."""
+    low, high = 0, FRACTIONS
+    k, step = (FRACTIONS // 2, FRACTIONS) if guess is None else (guess, 1)
+    while high - low > 1:
+        if not low < k < high:
+            k = (low + high) // 2
+        if fits(k):
+            low, k = k, k + step
         else:
-            low, best = middle, widths
-    return best
+            high, k = k, k - step
+        step *= 2
+    return low
 
 
 def _alive_at_peak(ig: IntegerGraph, plan: ArenaPlan, owner: dict[str, str]) -> list[tuple[str, int]]:

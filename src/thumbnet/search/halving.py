@@ -16,11 +16,13 @@ from thumbnet.results import Trial, TrialState
 from thumbnet.search.efforts import Effort
 from thumbnet.search.fit import Fitted, Fitter
 from thumbnet.search.recipe import Context
+from thumbnet.training.checkpoint import Checkpoint, Checkpoints
 from thumbnet.training.head import refit_head
 from thumbnet.training.loop import Images, Objective, Point, Schedule, accuracy, predict, recalibrate, train
 from thumbnet.training.module import GraphModule
 
 RATE = 2e-3
+_NO_CHECKPOINTS = Checkpoints.none()
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +123,13 @@ def score(reference: Graph, context: Context, fitted: Fitted, lesson: Lesson, im
     return candidate
 
 
-def advance(candidate: Candidate, lesson: Lesson, steps: int, on_step: Callable[[str], None]) -> None:
+def advance(
+    candidate: Candidate, lesson: Lesson, steps: int, checkpoint: Checkpoint | None, on_step: Callable[[int, str], None]
+) -> None:
     """Trains the candidate until it has had `steps` steps in all."""
     training, validation = lesson.images(candidate.size)
     schedule = Schedule(steps - candidate.steps, rate=RATE, final_rate=0.3, warmup=0.2)
-    trained = train(
+    curve = train(
         candidate.module,
         training,
         lesson.objective,
@@ -133,17 +137,24 @@ def advance(candidate: Candidate, lesson: Lesson, steps: int, on_step: Callable[
         augmentation=lesson.augmentation,
         seed=lesson.seed + candidate.steps,
         on_step=on_step,
+        checkpoint=checkpoint,
     )
     before = candidate.steps
     candidate.steps = steps
     candidate.rung += 1
     candidate.accuracy, candidate.loss = _validate(candidate.module, validation)
-    points = tuple({**p, "step": p["step"] + before} for p in trained.curve[-1:])
+    points = tuple({**p, "step": p["step"] + before} for p in curve[-1:])
     candidate.curve += tuple({**p, "accuracy": candidate.accuracy} for p in points)
 
 
 def search(
-    reference: Graph, context: Context, proposals: list[Fitted], lesson: Lesson, effort: Effort, progress: Progress
+    reference: Graph,
+    context: Context,
+    proposals: list[Fitted],
+    lesson: Lesson,
+    effort: Effort,
+    progress: Progress,
+    checkpoints: Checkpoints = _NO_CHECKPOINTS,
 ) -> tuple[list[Candidate], list[Trial]]:
     """The finalists, best first, and every trial."""
     candidates: list[Candidate] = []
@@ -159,7 +170,8 @@ def search(
         total = sum(steps - c.steps for c in candidates)
         with progress.stage(f"Train {len(candidates)} candidates to {steps} steps", total=total) as stage:
             for candidate in candidates:
-                advance(candidate, lesson, steps, lambda info: stage.advance(1, info=info))
+                checkpoint = checkpoints.named(f"{candidate.fitted.recipe.id}-{steps}")
+                advance(candidate, lesson, steps, checkpoint, stage.advance)
     finalists, dropped = _halve(candidates, effort.finalists)
     trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
     trials += [c.trial("") for c in finalists]

@@ -1,45 +1,69 @@
-"""How much the reference would miss each channel.
+"""How much the reference would miss each channel, and each block that can be left out.
 
 First-order Taylor importance (Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, in its
 activation form): removing a channel changes the loss by about Σ a · ∂L/∂a over its positions; squared, averaged over
-images, and summed over all values that the channel group ties together.
+images, and summed over all values that the channel group ties together. Leaving out a block turns its exit into its
+entry, which to first order changes the loss by Σ (entry − exit) · ∂L/∂exit.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from thumbnet.graph.blocks import Block
 from thumbnet.graph.channels import ChannelGroup
 from thumbnet.graph.graph import Graph
 from thumbnet.training.loop import Images, Objective
 from thumbnet.training.module import GraphModule
 
 
-def channel_importance(
+@dataclass(frozen=True)
+class Importance:
+    """`channels[group]`: one number per removable channel. `blocks[name]`: one number."""
+
+    channels: dict[str, npt.NDArray[np.float64]]
+    blocks: dict[str, float]
+
+
+def importance(
     graph: Graph,
     groups: tuple[ChannelGroup, ...],
+    blocks: tuple[Block, ...],
     data: Images,
     objective: Objective,
     indices: torch.Tensor,
     *,
     batch: int = 32,
-) -> dict[str, npt.NDArray[np.float64]]:
-    """One number per removable channel of each group that is not pinned, from the images at `indices`."""
+    on_images: Callable[[int], None] = lambda count: None,
+) -> Importance:
+    """Scores of each channel of the groups that are not pinned, and of each block, from the images at `indices`."""
     module = GraphModule(graph).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-    taps = {v for g in groups if not g.pinned for v in g.values}
-    scores = {g.id: np.zeros(g.size) for g in groups if not g.pinned}
+    groups = tuple(g for g in groups if not g.pinned)
+    taps = {v for g in groups for v in g.values} | {b.exit for b in blocks}
+    channels = {g.id: np.zeros(g.size) for g in groups}
+    whole = {b.name: 0.0 for b in blocks}
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
         values = module.forward_values(data.normalized(chosen), retain_grad=taps)
         objective(values[graph.outputs[0]], data.labels[chosen], chosen).backward()  # type: ignore[no-untyped-call]
         for group in groups:
-            if not group.pinned:
-                _add_scores(scores[group.id], group, values)
-    return {g: s / len(indices) for g, s in scores.items()}
+            _add_scores(channels[group.id], group, values)
+        for block in blocks:
+            exit_ = values[block.exit]
+            assert exit_.grad is not None
+            change = ((values[block.entry].detach() - exit_.detach()) * exit_.grad).flatten(1).sum(1)
+            whole[block.name] += float(change.double().square().sum())
+        on_images(len(chosen))
+    return Importance(
+        {g: s / len(indices) for g, s in channels.items()}, {b: s / len(indices) for b, s in whole.items()}
+    )
 
 
 def _add_scores(score: npt.NDArray[np.float64], group: ChannelGroup, values: dict[str, torch.Tensor]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,12 +20,14 @@ from thumbnet.graph.graph import Graph
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What moves may consult: how much each channel of the reference matters.
+    """What moves may consult: how much each channel and each skippable block of the reference matters.
 
-    `importance[group]` holds one number ≥ 0 per removable channel of the group, in the reference's order.
+    `importance[group]` holds one number ≥ 0 per removable channel of the group, in the reference's order;
+    `blocks[name]` one number ≥ 0.
     """
 
     importance: Mapping[str, npt.NDArray[np.float64]]
+    blocks: Mapping[str, float] = field(default_factory=dict)
 
 
 class Move(ABC):

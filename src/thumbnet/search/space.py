@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from thumbnet.errors import ModelError
-from thumbnet.graph.blocks import cut_points, skippable_blocks
+from thumbnet.graph.blocks import Block, cut_points, skippable_blocks
 from thumbnet.graph.channels import ChannelGroup, channel_groups
 from thumbnet.graph.graph import Graph, Input
 
@@ -19,7 +19,7 @@ class Space:
 
     graph: Graph  # the normalized reference that recipes start from
     groups: tuple[ChannelGroup, ...]  # removable ones only
-    blocks: tuple[str, ...]  # names for SkipBlock
+    blocks: tuple[Block, ...]  # what SkipBlock can leave out
     cuts: tuple[str, ...]  # values for Truncate, deepest first; the whole network is always an option too
     resolutions: tuple[tuple[int, int], ...]  # (height, width), largest first
 
@@ -35,7 +35,7 @@ def explore_space(graph: Graph) -> Space:
     return Space(
         graph=graph,
         groups=tuple(g for g in channel_groups(graph) if not g.pinned),
-        blocks=tuple(b.name for b in skippable_blocks(graph)),
+        blocks=skippable_blocks(graph),
         cuts=_cuts(graph),
         resolutions=_resolutions(graph),
     )

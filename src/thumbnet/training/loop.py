@@ -6,13 +6,14 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from thumbnet.data import Augmentation, Preprocessing, Split
+from thumbnet.training.checkpoint import Checkpoint
 
 Point = dict[str, float]
 
@@ -75,13 +76,6 @@ class Images:
             yield self.normalized(slice(start, start + size))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves: the curve, and where it stopped (for the next rung of the search)."""
-
-    curve: tuple[Point, ...]
-
-
 def train(
     module: nn.Module,
     data: Images,
@@ -92,50 +86,126 @@ def train(
     seed: int,
     evaluate: Callable[[nn.Module], float] | None = None,
     evaluations: int = 4,
-    on_step: Callable[[str], None] = lambda info: None,
-) -> Trained:
-    """Trains `module` in place for `schedule.steps` steps.
+    before_step: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int, str], None] = lambda steps, info: None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Point, ...]:
+    """Trains `module` in place for `schedule.steps` steps and returns the curve.
 
     Batches are drawn without replacement, epoch after epoch, by a generator seeded with `seed`; together with a fixed
     thread count the result is reproducible to the bit. `evaluate` is called `evaluations` times along the way and at
-    the end, in evaluation mode. Raises `FloatingPointError` when the loss is no longer finite.
+    the end, in evaluation mode. `before_step` hears the number of each step, `on_step` how many steps were taken since
+    it heard last. With a `checkpoint` an interrupted training goes on where it stopped, to the same result; a finished
+    one is not done again. Raises `FloatingPointError` when the loss is no longer finite.
     """
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)  # dropout
-    optimizer = torch.optim.AdamW(_parameter_groups(module, schedule.weight_decay), lr=schedule.rate)
-    averaged = _Average(module, schedule.average) if schedule.average else None
-    curve: list[Point] = []
+    training = _Training(module, len(data), schedule, seed)
+    if checkpoint is not None and (kept := checkpoint.load()) is not None and training.restore(*kept):
+        on_step(training.step, training.info)
     every = max(1, schedule.steps // max(1, evaluations))
-    running = 0.0
     module.train()
-    for step, indices in zip(range(schedule.steps), _sample(len(data), schedule.batch, generator), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate_at(step)
-        x = augmentation.apply(data.normalized(indices), augmentation.draw(len(indices), generator))
-        loss = objective(module(x), data.labels[indices], indices)
+    while training.step < schedule.steps:
+        before_step(training.step)
+        training.advance(data, objective, augmentation)
+        if training.step % every == 0 or training.step == schedule.steps:
+            training.mark(evaluate)
+            module.train()
+        if checkpoint is not None and (checkpoint.due or training.step == schedule.steps):
+            checkpoint.save(*training.state())
+        on_step(1, training.info)
+    if training.averaged:
+        module.load_state_dict(training.averaged.model.state_dict())
+    module.eval()
+    return tuple(training.curve)
+
+
+class _Training:
+    """Everything that changes while a network learns, so that it can be kept and restored."""
+
+    def __init__(self, module: nn.Module, images: int, schedule: Schedule, seed: int) -> None:
+        self.module = module
+        self.schedule = schedule
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
+        self.optimizer = torch.optim.AdamW(_parameter_groups(module, schedule.weight_decay), lr=schedule.rate)
+        self.averaged = _Average(module, schedule.average) if schedule.average else None
+        self.images, self.batch = images, min(schedule.batch, images)
+        self.order = torch.empty(0, dtype=torch.int64)  # of this epoch, the part that is still to come
+        self.step, self.loss, self.info = 0, 0.0, ""
+        self.curve: list[Point] = []
+
+    def advance(self, data: Images, objective: Objective, augmentation: Augmentation) -> None:
+        """One step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate_at(self.step)
+        indices = self._draw()
+        x = augmentation.apply(data.normalized(indices), augmentation.draw(len(indices), self.generator))
+        loss = objective(self.module(x), data.labels[indices], indices)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise FloatingPointError(f"the loss became {value} at step {step}")
-        optimizer.zero_grad(set_to_none=True)
+            raise FloatingPointError(f"the loss became {value} at step {self.step}")
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if averaged:
-            averaged.update(module)
-        running = value if step == 0 else 0.95 * running + 0.05 * value
-        info = f"loss {running:.3f}"
-        if (step + 1) % every == 0 or step + 1 == schedule.steps:
-            point: Point = {"step": step + 1, "loss": round(running, 5)}
-            if evaluate is not None:
-                probe = averaged.model if averaged else module
-                point["accuracy"] = evaluate(probe.eval())
-                module.train()
-                info += f", validation {point['accuracy']:.1f} %"
-            curve.append(point)
-        on_step(info)
-    if averaged:
-        module.load_state_dict(averaged.model.state_dict())
-    module.eval()
-    return Trained(tuple(curve))
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update(self.module)
+        self.loss = value if self.step == 0 else 0.95 * self.loss + 0.05 * value
+        self.step += 1
+        self.info = f"loss {self.loss:.3f}"
+
+    def mark(self, evaluate: Callable[[nn.Module], float] | None) -> None:
+        """A point of the curve."""
+        point: Point = {"step": self.step, "loss": round(self.loss, 5)}
+        if evaluate is not None:
+            probe = self.averaged.model if self.averaged else self.module
+            point["accuracy"] = evaluate(probe.eval())
+            self.info += f", validation {point['accuracy']:.1f} %"
+        self.curve.append(point)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors = {f"module/{k}": v for k, v in self.module.state_dict().items()}
+        if self.averaged:
+            tensors |= {f"average/{k}": v for k, v in self.averaged.model.state_dict().items()}
+        for k, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{k}/{name}": v for name, v in slots.items()}
+        tensors |= {"order": self.order, "generator": self.generator.get_state(), "rng": torch.get_rng_state()}
+        facts = {"step": self.step, "steps": self.schedule.steps, "loss": self.loss, "info": self.info}
+        return tensors, {**facts, "curve": self.curve, "averages": self.averaged.steps if self.averaged else 0}
+
+    def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> bool:
+        """False, and nothing has changed, where the state is that of another network or schedule."""
+        module = _below("module/", tensors)
+        own = self.module.state_dict()
+        if facts["steps"] != self.schedule.steps or {k: v.shape for k, v in module.items()} != {
+            k: v.shape for k, v in own.items()
+        }:
+            return False
+        self.module.load_state_dict(module)
+        if self.averaged:
+            self.averaged.model.load_state_dict(_below("average/", tensors))
+            self.averaged.steps = facts["averages"]
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _below("optimizer/", tensors).items():
+            position, slot = name.split("/")
+            slots.setdefault(int(position), {})[slot] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.order = tensors["order"]
+        self.generator.set_state(tensors["generator"])
+        torch.set_rng_state(tensors["rng"])
+        self.step, self.loss, self.info = facts["step"], facts["loss"], facts["info"]
+        self.curve = list(facts["curve"])
+        return True
+
+    def _draw(self) -> torch.Tensor:
+        """The next batch's positions; what does not fill a batch at an epoch's end is left out."""
+        if len(self.order) < self.batch:
+            self.order = torch.randperm(self.images, generator=self.generator)
+        indices, self.order = self.order[: self.batch], self.order[self.batch :]
+        return indices
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def predict(module: nn.Module, data: Images, batch: int = 64) -> torch.Tensor:
@@ -163,12 +233,9 @@ def recalibrate(module: nn.Module, data: Images, indices: torch.Tensor, batch: i
     module.eval()
 
 
-def _sample(count: int, batch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    batch = min(batch, count)
-    while True:
-        order = torch.randperm(count, generator=generator)
-        for start in range(0, count - batch + 1, batch):
-            yield order[start : start + batch]
+def draw_some(total: int, count: int, seed: int) -> torch.Tensor:
+    """Positions of `count` of `total` images, drawn without replacement; all of them where there are fewer."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
 
 
 def _parameter_groups(module: nn.Module, decay: float) -> list[dict[str, object]]:

@@ -16,9 +16,11 @@ from torch import nn
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import op_of
 from thumbnet.integer.arithmetic import activation_qparams
-from thumbnet.integer.lower import KEEPS_QUANTIZATION
+from thumbnet.integer.quantization import KEEPS_QUANTIZATION, shared_quantization
 
 _WEIGHTED = {"conv2d": 0, "depthwise_conv2d": 0, "dense": None}  # axis of the weight scales; None = per tensor
+# Of the operations that keep their input's quantization, those that only move values about.
+_EXACT = KEEPS_QUANTIZATION - {"avg_pool2d", "resize", "concat"}
 MOMENTUM = 0.05  # of the moving average of ranges
 SMALLEST = 1e-10  # largest weight of a channel that is treated as all zeros
 
@@ -28,25 +30,27 @@ class QuantizedModule(nn.Module):
 
     While `observing`, every training batch moves the ranges; afterwards they stay (stop observing for the last part
     of the training, so that the weights settle on the final grid). `fixed` gives (scale, zero point) of values whose
-    quantization is decided elsewhere, such as the input image.
+    quantization is decided elsewhere, such as the input image; operations with a prescribed output join them. Values
+    that lowering stores alike, such as the inputs of a concat, are rounded alike.
     """
 
     def __init__(self, graph: Graph, fixed: Mapping[str, tuple[float, int]]) -> None:
         super().__init__()
         self.graph = graph
-        self.fixed = dict(fixed)
+        self._shared, self.fixed = shared_quantization(graph, fixed)
         self.observing = True
         self.params = nn.ParameterDict()
         for node in graph.nodes:
             for key, weight in node.weights.items():
                 self.params[_key(node, key)] = nn.Parameter(torch.from_numpy(np.array(weight)))
         self._last_use = {v: k for k, node in enumerate(graph.nodes) for v in node.inputs}
-        self._own = [
-            *(i.name for i in graph.inputs if i.name not in self.fixed),
-            *(n.name for n in graph.nodes if n.op not in KEEPS_QUANTIZATION),
-        ]
-        index = {name: k for k, name in enumerate(self._own)}
+        makers = {i.name: "" for i in graph.inputs} | {n.name: n.op for n in graph.nodes}
+        own = [v for v, op in makers.items() if op not in KEEPS_QUANTIZATION or op == "concat"]
+        index = {v: k for k, v in enumerate(v for v in own if self._shared[v] not in self.fixed)}
         self._index = index
+        self._members: dict[str, list[int]] = {}  # positions of the observed values that share a quantization
+        for name, k in index.items():
+            self._members.setdefault(self._shared[name], []).append(k)
         self.register_buffer("low", torch.zeros(len(index)))
         self.register_buffer("high", torch.zeros(len(index)))
         self.register_buffer("seen", torch.zeros(len(index), dtype=torch.bool))
@@ -55,15 +59,19 @@ class QuantizedModule(nn.Module):
         self.seen: torch.Tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward_values(x, keep_all=False)[self.graph.outputs[0]]
+
+    def forward_values(self, x: torch.Tensor, keep_all: bool = True) -> dict[str, torch.Tensor]:
+        """Every value by name, rounded as the integer network stores it; without `keep_all`, the outputs."""
         values = {self.graph.inputs[0].name: self._activation(self.graph.inputs[0].name, x)}
         for position, node in enumerate(self.graph.nodes):
             weights = {key: self._weight(node, key) for key in node.weights}
             y = op_of(node).forward(node, weights, [values[v] for v in node.inputs])
-            values[node.name] = y if node.op in KEEPS_QUANTIZATION else self._activation(node.name, y)
+            values[node.name] = y if node.op in _EXACT else self._activation(node.name, y)
             for v in set(node.inputs):
-                if self._last_use[v] == position and v not in self.graph.outputs:
+                if not keep_all and self._last_use[v] == position and v not in self.graph.outputs:
                     del values[v]  # activations of a large batch are not kept longer than autograd needs them
-        return values[self.graph.outputs[0]]
+        return values
 
     def _weight(self, node: Node, key: str) -> torch.Tensor:
         w: torch.Tensor = self.params[_key(node, key)]
@@ -78,11 +86,12 @@ class QuantizedModule(nn.Module):
         return torch.fake_quantize_per_channel_affine(w, scales, zeros, 0, -127, 127)
 
     def _activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        if name in self.fixed:
-            scale, zero = self.fixed[name]
+        shared = self._shared[name]
+        if shared in self.fixed:
+            scale, zero = self.fixed[shared]
             return torch.fake_quantize_per_tensor_affine(x, scale, zero, -128, 127)
-        k = self._index[name]
-        if self.training and self.observing:
+        k = self._index.get(name)
+        if k is not None and self.training and self.observing:
             with torch.no_grad():
                 low, high = torch.aminmax(x.detach())
                 if self.seen[k]:
@@ -90,7 +99,9 @@ class QuantizedModule(nn.Module):
                     self.high[k].lerp_(high, MOMENTUM)
                 else:
                     self.low[k], self.high[k], self.seen[k] = low, high, True
-        scale, zero = activation_qparams(float(self.low[k]), float(self.high[k]))
+        members = self._members[shared]
+        lowest, highest = min(float(self.low[m]) for m in members), max(float(self.high[m]) for m in members)
+        scale, zero = activation_qparams(lowest, highest)
         return torch.fake_quantize_per_tensor_affine(x, float(scale), int(zero), -128, 127)
 
     def ranges(self) -> dict[str, tuple[float, float]]:

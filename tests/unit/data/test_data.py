@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import multinomial
@@ -114,6 +114,7 @@ def test_training_and_firmware_see_the_same_inputs_on_the_grid() -> None:
 
 
 @given(low=st.floats(-100, 100), width=st.floats(0, 100))
+@example(low=1e-42, width=1e-42)  # below the smallest normal float32
 def test_float_inputs_cover_their_range_and_zero_exactly(low: float, width: float) -> None:
     p = Preprocessing.of_array((1, 3), 1, (low, low + width))
     scale, zero = p.input_qparams()
@@ -151,13 +152,13 @@ def test_quantized_pixels_stay_within_half_a_step_of_the_normalized_ones(mean: l
 
 def test_augmentation_is_reproducible_and_changes_each_image_on_its_own() -> None:
     x = torch.rand(6, 1, 16, 16)
-    surface = Augmentation.surface()
+    surface = Augmentation.named("surface")
     a = surface.apply(x, surface.draw(6, torch.Generator().manual_seed(3)))
     b = surface.apply(x, surface.draw(6, torch.Generator().manual_seed(3)))
     assert torch.equal(a, b)
     same = surface.apply(x[:1].expand(6, -1, -1, -1), surface.draw(6, torch.Generator().manual_seed(3)))
     assert len({tuple(v.flatten().tolist()) for v in same}) == 6
-    assert torch.equal(Augmentation.none().apply(x, Augmentation.none().draw(6, torch.Generator())), x)
+    assert torch.equal(Augmentation.named("none").apply(x, Augmentation.named("none").draw(6, torch.Generator())), x)
 
 
 def test_a_view_is_the_same_at_every_resolution() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_cases import preprocessing, residual_network, some_inputs, stripes, training_images
+from training_cases import chain_network, preprocessing, residual_network, some_inputs, stripes, training_images
 
 from thumbnet.cost import estimate
 from thumbnet.data import Augmentation
@@ -24,12 +24,13 @@ from thumbnet.results import Constraints, TrialState
 from thumbnet.search.efforts import EFFORTS, Effort, effort_named
 from thumbnet.search.fit import Fitter
 from thumbnet.search.halving import Lesson, propose, search
-from thumbnet.search.importance import channel_importance
+from thumbnet.search.importance import importance
 from thumbnet.search.moves import MOVES, SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.space import Space, explore_space
 from thumbnet.targets import load_target
 from thumbnet.training.distill import CrossEntropy, Distillation
+from thumbnet.training.loop import Images
 from thumbnet.training.normalize import insert_batch_norm
 
 
@@ -50,7 +51,7 @@ def fitter(space: Space, context: Context, **limits: int) -> Fitter:
 
 def test_the_space_holds_what_the_network_allows(space: Space) -> None:
     assert {g.id.removesuffix(".linear"): g.size for g in space.groups} == {"stem": 16, "expand": 48, "down": 32}
-    assert space.blocks == ("add",)
+    assert [b.name for b in space.blocks] == ["add"]
     assert space.cuts == ("add", "stem")
     assert space.resolutions == ((64, 64), (56, 56), (48, 48), (40, 40), (32, 32))
 
@@ -103,13 +104,13 @@ def test_importance_is_zero_for_a_channel_that_nobody_hears_and_largest_for_one_
     ]
     graph = graph.with_nodes(nodes)
     groups = explore_space(graph).groups
-    scores = channel_importance(graph, groups, training_images(), CrossEntropy(), torch.arange(48))
+    scores = importance(graph, groups, (), training_images(), CrossEntropy(), torch.arange(48)).channels
     assert scores["down"][3] == 0.0
     assert int(scores["down"].argmax()) == 5
 
 
 @settings(max_examples=15, deadline=None)
-@given(flash=st.integers(8, 24), ram=st.integers(6, 60), shape=st.integers(0, 29))
+@given(flash=st.integers(8, 24), ram=st.integers(6, 60), shape=st.integers(0, 49))
 def test_what_is_fitted_keeps_its_limits_or_says_by_how_much_not(flash: int, ram: int, shape: int) -> None:
     space, context = _SPACE, _CONTEXT
     fit = fitter(space, context, flash_bytes=flash << 10, ram_bytes=ram << 10)
@@ -171,6 +172,33 @@ def test_efforts_are_named_and_consistent() -> None:
         effort_named("heroic")
     with pytest.raises(ValueError, match="fewer networks"):
         replace(EFFORTS["quick"], rungs=((2, 10), (3, 20)))
+
+
+def test_the_less_important_blocks_are_left_out_first() -> None:
+    space = explore_space(insert_batch_norm(chain_network(), some_inputs(8, 64)))
+    names = [b.name for b in space.blocks]
+    assert len(names) == 3
+    context = Context({g.id: np.ones(g.size) for g in space.groups}, dict(zip(names, (2.0, 1.0, 3.0), strict=True)))
+    fit = fitter(space, context, flash_bytes=24 << 10)
+    skips = {s.skips for s in fit.shapes() if s.cut is None}
+    assert skips == {(), (names[1], names[0]), (names[1], names[0], names[2])}
+    for shape in fit.shapes():
+        fitted = fit.fit(shape)
+        assert fitted is not None
+        real = estimate(lower(clean(fitted.recipe.apply(space.graph, context)), None), fit.target)
+        assert real.flash_bytes == fitted.costs.flash_bytes
+        assert real.ram_bytes == fitted.costs.ram_bytes
+
+
+def test_a_block_that_changes_nothing_is_the_least_important() -> None:
+    graph = residual_network(size=32)
+    project = graph.by_name["project"]
+    still = project.with_weights(**{k: np.zeros_like(w) for k, w in project.weights.items()})
+    data = Images.of(stripes(size=32).train, preprocessing(32))
+    for changed, zero in ((graph, False), (graph.with_nodes(still if n is project else n for n in graph.nodes), True)):
+        space = explore_space(changed)
+        scores = importance(changed, space.groups, space.blocks, data, CrossEntropy(), torch.arange(32)).blocks
+        assert (scores["add"] == 0.0) == zero
 
 
 def test_a_block_that_is_not_there_is_refused(space: Space, context: Context) -> None:

@@ -44,10 +44,10 @@ def test_training_learns_and_is_reproducible_to_the_bit() -> None:
 
     def run() -> torch.Tensor:
         module = GraphModule(insert_batch_norm(residual_network(), data.normalized(slice(0, 32))))
-        trained = train(
+        curve = train(
             module, data, CrossEntropy(), Schedule(60, batch=16, average=0.9), augmentation=Augmentation(), seed=3
         )
-        assert trained.curve[-1]["loss"] < 0.7 * trained.curve[0]["loss"]
+        assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
         return predict(module, data)
 
     first, second = run(), run()
@@ -73,7 +73,7 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
             data,
             lambda outputs, labels, indices: outputs.sum() * float("nan"),
             Schedule(3),
-            augmentation=Augmentation.none(),
+            augmentation=Augmentation.named("none"),
             seed=0,
         )
 

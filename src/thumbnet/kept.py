@@ -1,0 +1,106 @@
+"""What stages leave behind, and how the run directory keeps it: JSON and safetensors, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from thumbnet.files import read_json, write_json_atomic
+from thumbnet.graph.graph import Graph
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.results import Costs, Trial, costs_from_json, trial_from_json
+from thumbnet.training.loop import Point
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The reference as it came: its answers (soft targets for the students) and what plain int8 would need."""
+
+    train_outputs: torch.Tensor  # [N, classes]
+    val_outputs: torch.Tensor
+    val_accuracy: float
+    costs: Costs  # estimated, for the reference lowered as it is
+
+
+@dataclass(frozen=True, eq=False)
+class Finalist:
+    """A network that came through the search, in float, with batch norms."""
+
+    recipe_id: str
+    graph: Graph
+    curve: tuple[Point, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finalist after distillation and quantization-aware training: the integer network."""
+
+    recipe_id: str
+    integer: IntegerGraph
+    graph: Graph  # the float network it was lowered from
+    val_accuracy: float  # percent, of the integer network
+    costs: Costs
+    curves: dict[str, tuple[Point, ...]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width, _ = self.integer.tensors[self.integer.inputs[0]].shape
+        return height, width
+
+
+def save_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "tensors.safetensors")
+
+
+def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "tensors.safetensors")
+
+
+def save_search(folder: Path, found: tuple[list[Finalist], list[Trial]]) -> None:
+    finalists, trials = found
+    for finalist in finalists:
+        finalist.graph.save(folder / f"{finalist.recipe_id}.json")
+    write_json_atomic(
+        folder / "search.json",
+        {
+            "finalists": [{"id": f.recipe_id, "curve": list(f.curve)} for f in finalists],
+            "trials": [asdict(t) for t in trials],
+        },
+    )
+
+
+def load_search(folder: Path) -> tuple[list[Finalist], list[Trial]]:
+    data = read_json(folder / "search.json")
+    finalists = [
+        Finalist(f["id"], Graph.load(folder / f"{f['id']}.json"), tuple(f["curve"])) for f in data["finalists"]
+    ]
+    return finalists, [trial_from_json(t) for t in data["trials"]]
+
+
+def save_finished(folder: Path, finished: Finished) -> None:
+    finished.integer.save(folder / "integer.json")
+    finished.graph.save(folder / "graph.json")
+    write_json_atomic(
+        folder / "finished.json",
+        {
+            "id": finished.recipe_id,
+            "val_accuracy": finished.val_accuracy,
+            "costs": asdict(finished.costs),
+            "curves": finished.curves,
+        },
+    )
+
+
+def load_finished(folder: Path) -> Finished:
+    data = read_json(folder / "finished.json")
+    return Finished(
+        data["id"],
+        IntegerGraph.load(folder / "integer.json"),
+        Graph.load(folder / "graph.json"),
+        data["val_accuracy"],
+        costs_from_json(data["costs"]),
+        {k: tuple(v) for k, v in data["curves"].items()},
+    )
