@@ -27,7 +27,7 @@ from thumbnet.training.normalize import restore_names
 from thumbnet.training.quantize_aware import QuantizedModule
 
 FLOAT_RATE, QUANTIZED_RATE = 2e-3, 2e-4
-AVERAGE = 0.99  # decay of the weights' moving average: the mean of about the last hundred steps
+AVERAGE, QUANTIZED_AVERAGE = 0.99, 0.97  # decay of the weights' moving average: the mean of about 100 and 30 steps
 STATISTICS_IMAGES = 512  # for the batch norms' final statistics
 FROZEN_RANGES = 0.5  # last part of quantization-aware training in which the ranges no longer move
 BATCH = 32
@@ -89,7 +89,7 @@ def quantize(
             student,
             training,
             lesson.objective,
-            Schedule(steps, batch=BATCH, rate=QUANTIZED_RATE, warmup=0.05, weight_decay=0.0),
+            Schedule(steps, batch=BATCH, rate=QUANTIZED_RATE, warmup=0.05, weight_decay=0.0, average=QUANTIZED_AVERAGE),
             augmentation=lesson.augmentation,
             seed=job.seed + 1,
             evaluate=lambda m: accuracy(predict(m, validation), validation.labels),

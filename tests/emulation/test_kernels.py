@@ -14,6 +14,7 @@ from thumbnet.cost.memory import plan_arena
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, cascade, single
 from thumbnet.emulation.toolchain import build
+from thumbnet.errors import ModelError
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.simulate import run
@@ -122,6 +123,26 @@ def test_sums(size, even, tmp_path: Path) -> None:
     kernel = "tn_add_even_dsp" if even else "tn_add_dsp"
     assert used(b.graph()) == ["tn_lut", kernel, "tn_lut", kernel]
     assert_exact(b.graph(), tmp_path)
+
+
+@pytest.mark.parametrize("op", ["add", "sub", "mul"])
+@pytest.mark.parametrize("target", ["cortex-m0plus", "nrf52840"])
+def test_a_second_input_of_one_pixel_repeats(op, target, tmp_path: Path) -> None:
+    b = ProbeBuilder(3)
+    x = b.input(3, 5, 7)
+    pixel = b.reshape(b.global_avg_pool(x), 1, 1, 7)
+    if op == "mul":
+        b.mul(x, pixel, clamp=(-100, 90))
+    else:
+        b.add(x, pixel, op=op, clamp=(-100, 90))
+    assert_exact(b.graph(), tmp_path, target=load_target(target))
+
+
+def test_numbers_that_kernels_cannot_hold_are_refused(tmp_path: Path) -> None:
+    b = ProbeBuilder(0)
+    b.conv2d(b.input(1, 300, 1), 1, (1, 257), (1, 1), NO_PADDING)
+    with pytest.raises(ModelError, match="kernel_w = 257; the C kernels hold 0 to 255"):
+        emit(b.graph(), M4)
 
 
 def test_extreme_weights_fill_the_lanes(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from thumbnet.version import __version__
 
 SIZE = (128, 128)
 FROZEN = 5  # leading blocks that keep their ImageNet weights: they cost most time and change least
-EPOCHS = 6
+EPOCHS = 4
 BATCH = 32
 AUGMENT = "surface"
 
@@ -74,7 +74,7 @@ def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Prog
             network,
             training,
             CrossEntropy(label_smoothing=0.05),
-            Schedule(steps, batch=BATCH, rate=1e-3, warmup=0.3),
+            Schedule(steps, batch=BATCH, rate=5e-4, warmup=0.1, average=0.98),
             augmentation=Augmentation.named(AUGMENT),
             seed=seed,
             evaluate=lambda m: accuracy(predict(m, validation), validation.labels),

@@ -185,6 +185,12 @@ def test_emit_is_deterministic_and_cxx_can_include_it(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "use"]).returncode == 0
 
 
+def test_the_header_says_how_samples_that_are_no_pictures_are_stored() -> None:
+    header = emit(mobile(), M4, preprocessing={"size": (17, 15), "channels": 3})["model.h"]
+    assert "MODEL_INPUT_SCALE + MODEL_INPUT_ZERO_POINT, rounded" in header
+    assert "pixel" not in header.split("How a sample becomes an input")[1]
+
+
 def test_self_test_of_the_stub(tmp_path: Path) -> None:
     """main.c with the test vector returns 0, and 1 as soon as one byte differs."""
     ig = mobile()

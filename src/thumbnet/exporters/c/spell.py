@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from thumbnet.errors import ModelError
 
 LINE = 116
 _KEYWORDS = frozenset(
@@ -132,6 +136,31 @@ def array(name: str, values: npt.NDArray[np.integer[Any]]) -> str:
 
 
 def struct(kind: str, name: str, fields: Mapping[str, int | str]) -> str:
-    """A static constant struct with designated initializers; string values are spelled as they are."""
+    """A static constant struct with designated initializers; string values are spelled as they are.
+
+    Raises `ModelError` where a number does not fit into its field, which a C compiler would cut to size.
+    """
+    limits = _limits().get(kind, {})
+    for field, value in fields.items():
+        low, high = limits.get(field, (-(1 << 31), (1 << 32) - 1))
+        if isinstance(value, int) and not low <= value <= high:
+            raise ModelError(
+                f"Layer '{name}' has {field} = {value}; the C kernels hold {low} to {high}.",
+                "Use smaller images, kernels, strides or paddings.",
+            )
     spelled = [f".{k} = {v if isinstance(v, str) else number(v)}" for k, v in fields.items()]
     return f"static const {kind} {name} = {{\n{wrapped(spelled)}\n}};\n"
+
+
+@cache
+def _limits() -> dict[str, dict[str, tuple[int, int]]]:
+    """Per struct of the kernels' headers, the smallest and largest value of each integer field."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for header in sorted((files("thumbnet.exporters.c") / "kernels").glob("*/*.h")):  # type: ignore[attr-defined]
+        for body, kind in re.findall(r"typedef struct \{(.*?)\} (\w+);", header.read_text(), re.DOTALL):
+            fields = found.setdefault(kind, {})
+            for sign, bits, names in re.findall(r"^\s*(u?)int(8|16|32)_t ([\w, ]+);", body, re.MULTILINE):
+                span = 1 << int(bits)
+                limits = (0, span - 1) if sign else (-span // 2, span // 2 - 1)
+                fields.update({n.strip(): limits for n in names.split(",")})
+    return found
