@@ -10,6 +10,7 @@ from thumbnet.job import Job
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.runs import RunDirectory
+from thumbnet.training.allocator import keep_freed_memory
 
 
 def optimize(
@@ -45,6 +46,7 @@ def optimize(
     Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last one
     stopped. Raises `InfeasibleError` where nothing can meet the limits, and says what comes nearest.
     """
+    keep_freed_memory()
     job = Job.of(
         model,
         data,

@@ -14,6 +14,7 @@ from thumbnet.files import write_bytes_atomic
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.story import optimize
+from thumbnet.training.allocator import keep_freed_memory
 from thumbnet.training.checkpoint import Checkpoint
 from thumbnet.training.distill import CrossEntropy
 from thumbnet.training.loop import Images, Schedule, accuracy, predict, train
@@ -31,8 +32,9 @@ def run_demo(
 ) -> Result:
     """EfficientNet-Lite0 on elpv-dataset, for an nRF52840: 256 KB flash, 96 KB RAM, at most 2 points lost."""
     progress = progress or Progress.quiet()
+    keep_freed_memory()
     torch.set_num_threads(max(1, min(2, torch.get_num_threads())))  # the same bytes whatever the machine's core count
-    progress.note(f"Data: {LICENCE}.")
+    progress.note(f"Data: {LICENCE}")
     data = load_solar_cells()
     reference = fine_tuned_reference(Path(run_dir), data, seed, progress)
     return optimize(
@@ -58,6 +60,7 @@ def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Prog
 
     Kept in the run directory, so that it happens once; goes on where it was interrupted.
     """
+    torch.manual_seed(seed)  # the new last layer
     network = pretrained(classes=len(data.classes), channels=1, frozen=FROZEN)
     path = run_dir / f"reference-{data.digest[:12]}-seed{seed}.safetensors"
     if path.exists():

@@ -149,7 +149,9 @@ def _made(name: str) -> nn.Module:
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         raise ModelError(f"The module '{module_name}' has no function or class '{factory_name}'.")
-    made = factory()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # weights that it draws are the same in every process, or no run could be resumed
+        made = factory()
     if not isinstance(made, nn.Module):
         raise ModelError(f"'{name}' makes a {type(made).__name__}, not a torch.nn.Module.")
     return made

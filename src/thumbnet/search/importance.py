@@ -38,7 +38,7 @@ def importance(
     objective: Objective,
     indices: torch.Tensor,
     *,
-    batch: int = 32,
+    batch: int = 16,
     on_images: Callable[[int], None] = lambda count: None,
 ) -> Importance:
     """Scores of each channel of the groups that are not pinned, and of each block, from the images at `indices`."""

@@ -23,7 +23,7 @@ LINEAR = ".linear"  # suffix of a convolution whose batch norm, or activation, h
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
 
-def insert_batch_norm(graph: Graph, images: torch.Tensor, *, batch: int = 64) -> Graph:
+def insert_batch_norm(graph: Graph, images: torch.Tensor, *, batch: int = 16) -> Graph:
     """Adds a batch norm behind every convolution that has none.
 
     `images` is float32 [N, C, H, W], preprocessed; a few hundred suffice. A fused activation moves behind the batch

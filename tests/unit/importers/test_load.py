@@ -116,6 +116,16 @@ class TestWhatWorks:
         monkeypatch.chdir(tmp_path)
         assert load("my_tiny_net:make", SHAPE).shapes["1"] == (2, 14, 14)
 
+    def test_a_factory_that_draws_its_weights_gives_the_same_ones_every_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "my_random_net.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 2, 3)\n")
+        monkeypatch.chdir(tmp_path)
+        state = torch.get_rng_state()
+        first, second = (load("my_random_net:make", SHAPE) for _ in range(2))
+        assert first.digest == second.digest
+        assert torch.equal(torch.get_rng_state(), state)
+
 
 def weights_of(graph: Graph) -> list[bytes]:
     return [w.tobytes() for n in graph.nodes for _, w in sorted(n.weights.items())]
