@@ -1,0 +1,54 @@
+"""What the passes took away, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+
+
+def lossless_report(before: IntegerGraph, after: IntegerGraph) -> list[str]:
+    """One line per kind of saving, then multiply-accumulates and weight bytes; empty where nothing changed."""
+    if before.digest == after.digest:
+        return []
+    lines = [*_nodes(before, after), *_channels(before, after)]
+    if before.outputs != after.outputs:
+        lines.append(f"Outputs are {', '.join(after.outputs)} instead of {', '.join(before.outputs)}.")
+    a, b = macs(before), macs(after)
+    if a != b:
+        lines.append(f"Multiply-accumulates: {a:,} to {b:,}.")
+    if before.weight_bytes != after.weight_bytes:
+        lines.append(f"Bytes of weights and tables: {before.weight_bytes:,} to {after.weight_bytes:,}.")
+    return lines
+
+
+def macs(ig: IntegerGraph) -> int:
+    """Multiply-accumulates of convolutions and dense layers for one input."""
+    return sum(_macs(ig, n) for n in ig.nodes if "weight" in n.arrays)
+
+
+def _macs(ig: IntegerGraph, node: IntegerNode) -> int:
+    pixels = prod(ig.tensors[node.name].shape[:-1])
+    return pixels * int(node.arrays["weight"].size)
+
+
+def _nodes(before: IntegerGraph, after: IntegerGraph) -> list[str]:
+    fewer = Counter(n.op for n in before.nodes)
+    fewer.subtract(Counter(n.op for n in after.nodes))
+    return [
+        f"{count} {op} node{'s' if count > 1 else ''} removed, folded or merged."
+        for op, count in sorted(fewer.items())
+        if count > 0
+    ]
+
+
+def _channels(before: IntegerGraph, after: IntegerGraph) -> list[str]:
+    """Output channels of the weighted nodes that both graphs have."""
+    pairs = [(n, after.by_name[n.name]) for n in before.nodes if "weight" in n.arrays and n.name in after.by_name]
+    had = sum(before.tensors[a.name].shape[-1] for a, _ in pairs)
+    has = sum(after.tensors[b.name].shape[-1] for _, b in pairs)
+    layers = sum(before.tensors[a.name].shape[-1] != after.tensors[b.name].shape[-1] for a, b in pairs)
+    if had == has:
+        return []
+    return [f"{had - has} of {had} channels removed in {layers} layers: constant for every input, or never read."]

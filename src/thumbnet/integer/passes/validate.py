@@ -1,0 +1,133 @@
+"""What every integer graph must satisfy; checked after each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from thumbnet.errors import ModelError
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+
+Shape = tuple[int, ...]
+
+
+def validate(ig: IntegerGraph) -> None:
+    """Raises `ModelError` where names, order, shapes or parameters do not fit together.
+
+    Shapes of operations that are not known here are taken as they are.
+    """
+    written = list(ig.inputs)
+    for node in ig.nodes:
+        _check(set(node.inputs) <= set(written), node, "reads what is not written before it")
+        _check(node.name not in written, node, "writes a tensor that exists already")
+        written.append(node.name)
+        _check(node.name in ig.tensors, node, "writes a tensor without a description")
+        _check_node(ig, node)
+    if set(written) != set(ig.tensors) or not set(ig.outputs) <= set(written) or not ig.outputs:
+        raise ModelError(f"The tensors of the integer graph '{ig.name}' do not match its nodes.")
+
+
+def _check(holds: bool, node: IntegerNode, problem: str) -> None:
+    if not holds:
+        raise ModelError(f"The {node.op} node '{node.name}' {problem}.")
+
+
+def _check_node(ig: IntegerGraph, node: IntegerNode) -> None:
+    out, shapes = ig.tensors[node.name].shape, [ig.tensors[v].shape for v in node.inputs]
+    _check(min(out, default=0) > 0, node, f"writes an empty tensor {list(out)}")
+    _check(-128 <= node.clamp[0] <= node.clamp[1] <= 127, node, f"clamps to {node.clamp}")
+    rule = _SHAPES.get(node.op)
+    if rule is not None:
+        expected = rule(node, shapes, out)
+        _check(tuple(expected) == out, node, f"writes {list(out)} where its inputs give {list(expected)}")
+    for key in ("bias", "multiplier", "shift") if "bias" in node.arrays else ():
+        _check(node.arrays[key].shape == out[-1:], node, f"has a {key} of shape {list(node.arrays[key].shape)}")
+    if node.op == "lut":
+        _check(node.arrays["table"].shape == (256,), node, "has a table that is not 256 long")
+
+
+# --- one rule per operation: the output's shape
+
+
+def _window(node: IntegerNode, x: Shape, kernel: Sequence[int]) -> Shape:
+    sizes = []
+    for k in (0, 1):
+        reach = node.attrs.get("dilation", (1, 1))[k] * (kernel[k] - 1) + 1
+        room = x[k] + node.attrs["padding"][k] + node.attrs["padding"][k + 2] - reach
+        sizes.append(int(room // node.attrs["stride"][k] + 1))
+    return tuple(sizes)
+
+
+def _conv2d(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    o, kh, kw, per_group = node.arrays["weight"].shape
+    _check(per_group * int(node.attrs["groups"]) == shapes[0][-1], node, "has weights for other input channels")
+    return (*_window(node, shapes[0], (kh, kw)), o)
+
+
+def _depthwise(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    kh, kw, o = node.arrays["weight"].shape
+    _check(o % shapes[0][-1] == 0, node, "has weights for other input channels")
+    return (*_window(node, shapes[0], (kh, kw)), o)
+
+
+def _dense(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    o, i = node.arrays["weight"].shape
+    _check(i == shapes[0][-1], node, "has weights for another number of inputs")
+    return (*shapes[0][:-1], o)
+
+
+def _pool(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    return (*_window(node, shapes[0], node.attrs["kernel"]), shapes[0][-1])
+
+
+def _global_avg_pool(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    channels = shapes[0][-1]
+    return (channels,) if len(out) == 1 else (1, 1, channels)
+
+
+def _same(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    fits = all(s == shapes[0] or prod(s) == s[-1] == shapes[0][-1] or prod(s) == 1 for s in shapes[1:])
+    _check(fits, node, f"has inputs that do not fit: {[list(s) for s in shapes]}")
+    return shapes[0]
+
+
+def _concat(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    axis = int(node.attrs["axis"])
+    return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+
+
+def _pad(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    top, left, bottom, right = node.attrs["padding"]
+    return (shapes[0][0] + top + bottom, shapes[0][1] + left + right, shapes[0][2])
+
+
+def _reshape(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    shape = tuple(int(s) for s in node.attrs["shape"])
+    _check(prod(shape) == prod(shapes[0]), node, f"makes {list(shape)} of {list(shapes[0])}")
+    return shape
+
+
+def _resize(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    height, width = node.attrs["size"]
+    return (int(height), int(width), shapes[0][-1])
+
+
+def _slice(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    axis, start, stop = (int(node.attrs[k]) for k in ("axis", "start", "stop"))
+    _check(0 <= start < stop <= shapes[0][axis], node, f"takes [{start}, {stop}) of {shapes[0][axis]}")
+    return (*shapes[0][:axis], stop - start, *shapes[0][axis + 1 :])
+
+
+_SHAPES: dict[str, Callable[[IntegerNode, Sequence[Shape], Shape], Shape]] = {
+    "conv2d": _conv2d,
+    "depthwise_conv2d": _depthwise,
+    "dense": _dense,
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pool),
+    "global_avg_pool": _global_avg_pool,
+    **dict.fromkeys(("add", "sub", "mul", "lut", "requantize", "softmax"), _same),
+    "concat": _concat,
+    "pad": _pad,
+    "reshape": _reshape,
+    "resize_nearest": _resize,
+    "slice": _slice,
+}
