@@ -218,8 +218,10 @@ def _lut(writer: _Writer, node: IntegerNode) -> None:
         writer.emit(node, "LEAKY_RELU", 2, (), "LeakyReluOptions", alpha=float(np.float32(node.attrs["alpha"])))
     elif kind == "hard_swish":
         writer.emit(node, "HARD_SWISH", 1, (), "HardSwishOptions")
-    else:
+    elif kind in ("sigmoid", "tanh"):
         writer.emit(node, {"sigmoid": "LOGISTIC", "tanh": "TANH"}[kind], 2)
+    else:
+        raise UnsupportedOpError(node.op, node.name, "TFLite has no operator for a table of one's own.")
 
 
 def _concat(writer: _Writer, node: IntegerNode) -> None:

@@ -14,7 +14,7 @@ Operations and their weights (`w`), in the order of `inputs`:
 | mul | multiplier, shift; input 1 may be (1, 1, C) against (H, W, C) | – |
 | max_pool2d, avg_pool2d | kernel, stride, padding | – |
 | global_avg_pool | multiplier, shift (of the sum: the division by height · width is in them) | – |
-| lut | kind: sigmoid, tanh, hard_swish, leaky_relu (with alpha) | table int8 [256], indexed by value + 128 |
+| lut | kind: sigmoid, tanh, hard_swish, leaky_relu (with alpha), table (any other function) | table int8 [256], indexed by value + 128 |
 | concat | axis (of the NHWC shape) | – (inputs share the output's quantization, see requantize) |
 | pad | padding (top, left, bottom, right); pads with the zero point | – |
 | reshape | shape; the output may carry another scale and zero point: the bytes stay | – |
