@@ -21,15 +21,16 @@ Int8s = npt.NDArray[np.int8]
 
 _OVERHEAD_BYTES = 1 << 16  # of the interpreter, plus so much per tensor
 _TENSOR_BYTES = 1 << 10
+_WIDEST_BYTES = 4  # of a computed value: float32 at the ends of a file
 _KEPT_LOG = 400  # characters of what TFLM printed
 
 
 def run_tflm(model: bytes, inputs: Int8s | Sequence[Int8s], *, isolated: bool = True) -> Int8s | tuple[Int8s, ...]:
     """Runs a TFLite file sample by sample: inputs int8 [N, *shape] (one array, or one per input of the file), N ≥ 1.
 
-    Returns int8 [N, *output shape]; a tuple of them where the file has several outputs. TFLM aborts its process on
-    files it cannot run: `isolated` gives it a process of its own. Raises `ToolchainError` where the package is absent
-    or refuses the file.
+    Files that take and give other types than int8 get and return these. Returns int8 [N, *output shape]; a tuple of
+    them where the file has several outputs. TFLM aborts its process on files it cannot run: `isolated` gives it a
+    process of its own. Raises `ToolchainError` where the package is absent or refuses the file.
     """
     if importlib.util.find_spec("tflite_micro") is None:
         raise ToolchainError(
@@ -50,8 +51,10 @@ def run_tflm(model: bytes, inputs: Int8s | Sequence[Int8s], *, isolated: bool = 
 
 def _inspect(model: bytes) -> tuple[int, int]:
     """(arena that surely suffices, number of outputs)."""
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)).subgraphs[0]
-    activations = sum(prod(int(s) for s in t.shape) for t in graph.tensors if t.buffer == 0)
+    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    graph = content.subgraphs[0]
+    computed = [t for t in graph.tensors if content.buffers[t.buffer].data is None]
+    activations = sum(_WIDEST_BYTES * prod(int(s) for s in t.shape) for t in computed if t.shape is not None)
     arena = _OVERHEAD_BYTES + 2 * activations + _TENSOR_BYTES * len(graph.tensors) + 8 * len(model)
     return arena, len(graph.outputs)
 

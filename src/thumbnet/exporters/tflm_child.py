@@ -18,7 +18,7 @@ Int8s = npt.NDArray[np.int8]
 
 
 def invoke_all(model: bytes, arena: int, feeds: Sequence[Int8s], outputs: int) -> list[Int8s]:
-    """Every sample through one interpreter; feeds int8 [N, *shape], returns int8 [N, *shape] per output."""
+    """Every sample through one interpreter; feeds [N, *shape], returns [N, *shape] per output, in the file's types."""
     from tflite_micro.python.tflite_micro import runtime
 
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints its count of variables
@@ -29,7 +29,7 @@ def invoke_all(model: bytes, arena: int, feeds: Sequence[Int8s], outputs: int) -
             interpreter.set_input(x[k : k + 1], i)
         interpreter.invoke()
         for i, result in enumerate(results):
-            result.append(np.array(interpreter.get_output(i), np.int8))
+            result.append(np.array(interpreter.get_output(i)))
     return [np.concatenate(r) for r in results]
 
 

@@ -1,0 +1,228 @@
+"""What an operator of a TFLite file reads and writes, in terms of the integer graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thumbnet.errors import ModelError, UnsupportedOpError
+from thumbnet.importers.quantized import GraphBuilder
+from thumbnet.importers.tflite_reader import FileOperator, FileTensor, TfliteContent
+from thumbnet.integer.graph import QTensor
+
+_ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
+_SAME, _VALID = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """One operator among what has been converted so far.
+
+    `values`: tensor of the file → tensor of the graph. `padded`: tensors that are still to be padded with −128, by
+    (top, left, bottom, right), which only max pooling can take in.
+    """
+
+    operator: FileOperator
+    content: TfliteContent
+    builder: GraphBuilder
+    values: dict[int, QTensor]
+    padded: dict[int, tuple[int, ...]]
+    where: str
+
+    @property
+    def op(self) -> str:
+        return self.operator.op
+
+    @property
+    def name(self) -> str:
+        """The operator's place in the network: the first of the names that the converter joined."""
+        return short(self.content.tensors[self.operator.outputs[0]])
+
+    def refuse(self, nearest: str) -> UnsupportedOpError:
+        return UnsupportedOpError(self.op, self.name, nearest)
+
+    def broken(self, what: str) -> ModelError:
+        return ModelError(f"{self.where}: '{self.name}' ({self.op}) {what}.", "The file may be damaged.")
+
+    def option(self, name: str) -> Any:
+        if name not in self.operator.options:
+            raise self.broken(f"lacks its option '{name}'")
+        return self.operator.options[name]
+
+    # --- tensors
+
+    def file(self, k: int) -> FileTensor | None:
+        """Input `k` in the file; None where it is left out."""
+        if k >= len(self.operator.inputs) or self.operator.inputs[k] < 0:
+            return None
+        return self.content.tensors[self.operator.inputs[k]]
+
+    def required(self, k: int) -> FileTensor:
+        found = self.file(k)
+        if found is None:
+            raise self.broken(f"lacks its input {k}")
+        return found
+
+    def is_constant(self, k: int) -> bool:
+        return self.required(k).stored is not None
+
+    def input(self, k: int = 0) -> QTensor:
+        """Input `k`, which must be computed, in the graph."""
+        t = self.required(k)
+        if t.index in self.padded:
+            raise self.refuse("Padding with another value than zero works in front of MAX_POOL_2D only.")
+        if t.index not in self.values:
+            if t.stored is not None:
+                raise self.refuse(f"Its input '{short(t)}' is a constant; only computed ones are supported there.")
+            raise self.broken(f"reads '{short(t)}', which nothing has computed")
+        return self.values[t.index]
+
+    def output(self, shape: Sequence[int] | None = None, *, regrouped: bool = False) -> QTensor:
+        """Registers the output with the file's shape, or with `shape`, which must be that but for axes of size 1.
+
+        With `regrouped` it only must have as many elements.
+        """
+        t = self.content.tensors[self.operator.outputs[0]]
+        name, stored, scale, zero_point = self.activation(t, self.where)
+        if len(self.operator.outputs) != 1:
+            raise self.broken(f"has {len(self.operator.outputs)} outputs")
+        shape = stored if shape is None else tuple(shape)
+        same = math.prod(shape) == math.prod(stored) if regrouped else _above_1(shape) == _above_1(stored)
+        if not same:
+            raise self.broken(f"gives {list(stored)}, but computes {list(shape)}")
+        return self.builder.tensor(name, shape, scale, zero_point)
+
+    def done(self, made: QTensor) -> None:
+        """`made` holds the output's values; under the file's shape, if need be by a reshape."""
+        t = self.content.tensors[self.operator.outputs[0]]
+        if t.index in self.values:
+            raise self.broken("computes a tensor for the second time")
+        _, shape, _, _ = self.activation(t, self.where)
+        self.values[t.index] = self.builder.reshape(f"{made.name}/reshape", made, shape)
+
+    def same_quantization(self, out: QTensor, *inputs: QTensor) -> None:
+        """Raises `ModelError` where the output is not quantized as the inputs, whose bytes it copies."""
+        for x in inputs:
+            if (x.scale, x.zero_point) != (out.scale, out.zero_point):
+                raise ModelError(
+                    f"{self.where}: '{self.name}' ({self.op}) goes from the scale {x.scale:g} (zero point "
+                    f"{x.zero_point}) to {out.scale:g} ({out.zero_point}), which it cannot.",
+                    "Convert the model again with a current TFLite converter, which puts a QUANTIZE in between.",
+                )
+
+    # --- constants and options
+
+    def constant(self, k: int, dtype: str) -> npt.NDArray[Any]:
+        t = self.required(k)
+        if t.values is None:
+            raise self.refuse(f"Its input '{short(t)}' must be a constant.")
+        if t.dtype != dtype and not (dtype == "int8" and t.dtype == "int4"):
+            raise ModelError(
+                f"{self.where}: '{short(t)}', an input of '{self.name}' ({self.op}), is {t.dtype}, not {dtype}.",
+                "Convert the model with full int8 quantization.",
+            )
+        return t.values
+
+    def integers(self, k: int) -> list[int]:
+        """A constant of a few int32 or int64 values."""
+        t = self.required(k)
+        values = self.constant(k, "int64" if t.dtype == "int64" else "int32").reshape(-1)
+        if len(values) > 64:
+            raise self.broken(f"has {len(values)} numbers in '{short(t)}'")
+        return [int(v) for v in values]
+
+    @property
+    def activation_name(self) -> str:
+        number = self.option("FusedActivationFunction")
+        if number not in _ACTIVATIONS:
+            raise self.refuse("Only RELU, RELU6 and RELU_N1_TO_1 can be fused into it.")
+        return _ACTIVATIONS[number]
+
+    def pair(self, height: str, width: str) -> tuple[int, int]:
+        """Two options that must be positive, such as StrideH and StrideW."""
+        found = int(self.option(height)), int(self.option(width))
+        if not all(0 < v <= 4096 for v in found):
+            raise self.broken(f"has {height}, {width} = {found}")
+        return found
+
+    def window(self, size: Sequence[int], reach: Sequence[int], stride: Sequence[int]) -> tuple[list[int], list[int]]:
+        """([top, left, bottom, right], output [height, width]) by TFLite's rules for SAME and VALID.
+
+        `reach` is the extent of the kernel, dilation included.
+        """
+        kind = self.option("Padding")
+        if kind not in (_SAME, _VALID):
+            raise self.broken(f"has the padding {kind}")
+        before, after, out = [0, 0], [0, 0], [0, 0]
+        for i in (0, 1):
+            if kind == _SAME:
+                out[i] = -(-size[i] // stride[i])
+                total = max((out[i] - 1) * stride[i] + reach[i] - size[i], 0)
+                before[i], after[i] = total // 2, total - total // 2
+            else:
+                out[i] = (size[i] - reach[i]) // stride[i] + 1
+            if out[i] < 1:
+                raise self.broken(f"has a kernel of {list(reach)} on an input of {list(size)}")
+        return [*before, *after], out
+
+    @staticmethod
+    def activation(t: FileTensor, where: str) -> tuple[str, tuple[int, ...], float, int]:
+        """(name, shape without batch axis, scale, zero point) of a computed tensor."""
+        name = short(t)
+        if t.dtype != "int8":
+            hint = {
+                "float32": "Convert the model with full int8 quantization.",
+                "uint8": "Convert the model with the current TFLite converter, which makes int8.",
+                "int16": "Quantize activations to int8; 16-bit activations are not supported.",
+            }
+            raise ModelError(
+                f"{where}: the tensor '{name}' is {t.dtype}; only int8 can be computed with.",
+                hint.get(t.dtype, "Leave that part to the application."),
+            )
+        if t.dynamic:
+            raise ModelError(
+                f"{where}: the tensor '{name}' has no fixed shape.", "Convert the model for one fixed input shape."
+            )
+        if len(t.scales) != 1:
+            raise ModelError(
+                f"{where}: the tensor '{name}' has {len(t.scales)} scales, not one.",
+                "Convert the model with full int8 quantization.",
+            )
+        return name, without_batch(t, where), float(t.scales[0]), int(t.zero_points[0])
+
+
+def _above_1(shape: Sequence[int]) -> list[int]:
+    return [d for d in shape if d > 1]
+
+
+def short(t: FileTensor) -> str:
+    return t.name.split(";")[0] or f"tensor_{t.index}"
+
+
+def without_batch(t: FileTensor, where: str) -> tuple[int, ...]:
+    """The shape less its batch axis: (features,), (1, time, channels) or (height, width, channels)."""
+    shape = t.shape
+    if len(shape) == 1 and shape[0] > 0:
+        return shape
+    if len(shape) not in (2, 3, 4) or shape[0] != 1 or 0 in shape:
+        raise ModelError(
+            f"{where}: the tensor '{short(t)}' has the shape {list(shape)}.",
+            "Supported are [1, features], [1, time, channels] and [1, height, width, channels].",
+        )
+    return (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
+
+
+def weight_scales(t: FileTensor, axis: int, operands: Operands) -> npt.NDArray[np.float32]:
+    """Scales of symmetric weights along `axis`. Raises where the file's run along another, or zero points are not 0."""
+    if not len(t.scales):
+        raise operands.broken(f"has weights '{short(t)}' without scales")
+    if np.any(t.zero_points):
+        raise operands.refuse("Its weights have a zero point; convert the model so that weights are symmetric (int8).")
+    if len(t.scales) > 1 and (t.axis != axis or len(t.scales) != t.shape[axis]):
+        raise operands.broken(f"has {len(t.scales)} scales along axis {t.axis} of its weights {list(t.shape)}")
+    return t.scales
