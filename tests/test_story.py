@@ -171,4 +171,7 @@ def test_it_prints_well(result: Result) -> None:
     assert "separable on nrf52840" in repr(result)
     assert "Flash" in result._repr_html_()
     assert result.front
+    loaded = Result.load(result.run_dir)
+    assert loaded.summary == result.summary
+    assert [t.id for t in loaded.front] == [t.id for t in result.front]
     assert np.all([t.costs is not None for t in result.front])

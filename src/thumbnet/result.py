@@ -13,7 +13,7 @@ from rich.table import Table
 
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
-from thumbnet.results import Trial
+from thumbnet.results import Trial, trial_from_json
 
 _ROWS = (  # label, key, unit, digits
     ("Accuracy on the test split", "accuracy", "%", 1),
@@ -94,7 +94,9 @@ class Result:
     @staticmethod
     def load(run_dir: str | Path) -> Result:
         """The result of a finished run. Raises `ThumbnetError` where there is none."""
-        return Result(Path(run_dir), read_json(Path(run_dir) / "result.json"))
+        folder = Path(run_dir)
+        details = read_json(folder / "details.json")
+        return Result(folder, read_json(folder / "result.json"), tuple(trial_from_json(t) for t in details["trials"]))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """(what, before, after, change) as texts."""

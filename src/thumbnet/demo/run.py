@@ -76,7 +76,7 @@ def fine_tuned_reference(run_dir: Path, data: Dataset, seed: int, progress: Prog
         train(
             network,
             training,
-            CrossEntropy(label_smoothing=0.05),
+            CrossEntropy(),
             Schedule(steps, batch=BATCH, rate=5e-4, warmup=0.1, average=0.98),
             augmentation=Augmentation.named(AUGMENT),
             seed=seed,

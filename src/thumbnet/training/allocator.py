@@ -13,7 +13,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of glibc's mallo
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep freed memory for what comes next. Linux with glibc only; elsewhere False, and no change."""
+    """Lets this process keep freed memory for what comes next.
+
+    Linux with glibc only; elsewhere nothing changes, and the answer is False.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:
