@@ -6,6 +6,7 @@ All keep every output byte, except `drop_softmax`, which is run on request only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.passes.common_nodes import common_nodes
@@ -36,19 +37,21 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def lossless(ig: IntegerGraph, *, drop_softmax: bool = False) -> IntegerGraph:
+def lossless(ig: IntegerGraph, *, drop_softmax: bool = False, channel_multiple: int = 1) -> IntegerGraph:
     """The same function in fewer operations and bytes: all passes, again and again until none finds anything.
 
-    Every output byte stays, for every input. With `drop_softmax` the outputs of a final softmax are its logits. The
+    Every output byte stays, for every input. With `drop_softmax` the outputs of a final softmax are its logits. With
+    `channel_multiple` tensors keep so many dead channels that their counts are multiples of it where they were. The
     graph is validated before and after each pass: raises `ModelError` for one that does not fit together. Equal graphs
     give equal graphs; one in which there is nothing to do is returned as it is.
     """
     validate(ig)
     if drop_softmax:
         ig = _drop_softmax(ig)
+    steps = [partial(s, multiple=channel_multiple) if s is dead_channels else s for s in PASSES]
     while True:
         before = ig
-        for step in PASSES:
+        for step in steps:
             ig = _checked(step, ig)
         if ig is before:
             return ig

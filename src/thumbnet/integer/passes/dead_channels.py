@@ -18,17 +18,18 @@ from thumbnet.integer.passes.ties import Ties, channel_ties, ends_channels
 Mask = npt.NDArray[np.bool_]
 
 
-def dead_channels(ig: IntegerGraph) -> IntegerGraph:
+def dead_channels(ig: IntegerGraph, multiple: int = 1) -> IntegerGraph:
     """Removes channels that no output depends on, with all their weights.
 
     Contract: every output byte stays. A channel and those tied to it (see `ties`) go where each weighted sum that reads
     them has no weight for them, or sees a constant that adds the same to every pixel, the border included, and that its
     32-bit bias can take in. Every tensor keeps at least one channel. Inputs and outputs of the graph, and channels of
-    grouped convolutions and of operations not known here, stay.
+    grouped convolutions and of operations not known here, stay. With `multiple` above 1, tensors keep dead channels up
+    to a multiple of it, for kernels that want such counts.
     """
     bounds, ties = bounds_of(ig), channel_ties(ig)
     readers = [_Reader.of(ig, node, bounds[node.inputs[0]]) for node in ig.nodes if ends_channels(node)]
-    dead = _dead_classes(ties, readers)
+    dead = _dead_classes(ties, readers, bounds, multiple)
     if not dead.any():
         return ig
     keep = {v: ~dead[labels] for v, labels in ties.classes.items()}
@@ -60,8 +61,10 @@ class _Reader:
             foldable[:, constant] = (sums == sums[0]).all(axis=0)
             share[:, constant] = sums[0]
         share[~foldable] = 0
-        within = np.abs(node.arrays["bias"].astype(np.int64)) + np.abs(share).sum(axis=1) <= INT32_MAX
-        foldable &= within[:, None] | (share == 0)
+        # a bias that leaves room for all products, whatever the order in which a kernel sums them
+        largest = np.abs(node.arrays["bias"].astype(np.int64)) + np.abs(share).sum(axis=1)
+        largest += 256 * np.abs(taps.astype(np.int64)).sum(axis=(1, 2))
+        foldable &= (largest <= INT32_MAX)[:, None] | (share == 0)
         return _Reader(node, np.asarray(taps.any(axis=1)), foldable, share)
 
     def needs(self, alive: Mask) -> Mask:
@@ -76,7 +79,7 @@ class _Reader:
         return replace(self.node, arrays={**self.node.arrays, "bias": bias.astype(np.int32)})
 
 
-def _dead_classes(ties: Ties, readers: Iterable[_Reader]) -> Mask:
+def _dead_classes(ties: Ties, readers: Iterable[_Reader], bounds: Mapping[str, Bounds], multiple: int) -> Mask:
     """bool [classes]: nothing that stays depends on the class."""
     needed = ties.pinned.copy()
     order = list(readers)[::-1]
@@ -86,17 +89,22 @@ def _dead_classes(ties: Ties, readers: Iterable[_Reader]) -> Mask:
             needs = reader.needs(needed[ties.classes[reader.node.name]])
             needed[ties.classes[reader.node.inputs[0]][needs]] = True
         if (needed == before).all():
-            spared = _spared(ties, needed)
+            spared = _spared(ties, needed, bounds, multiple)
             if spared is None:
                 return ~needed
             needed[spared] = True
 
 
-def _spared(ties: Ties, needed: Mask) -> int | None:
-    """A class that must stay because some tensor would lose all its channels: none can be that thin."""
-    for labels in ties.classes.values():
-        if not needed[labels].any():
-            return int(labels[0])
+def _spared(ties: Ties, needed: Mask, bounds: Mapping[str, Bounds], multiple: int) -> int | None:
+    """A class that must stay because some tensor would lose all its channels, or too many for the multiple.
+
+    Constant channels come first: they need no inputs themselves.
+    """
+    for tensor, labels in ties.classes.items():
+        alive = needed[labels]
+        if not alive.any() or (alive.sum() % multiple and not alive.all()):
+            dead = np.flatnonzero(~alive)
+            return int(labels[dead[np.argmax(bounds[tensor].constant[dead])]])
     return None
 
 

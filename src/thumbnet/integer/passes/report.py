@@ -12,7 +12,7 @@ def lossless_report(before: IntegerGraph, after: IntegerGraph) -> list[str]:
     """One line per kind of saving, then multiply-accumulates and weight bytes; empty where nothing changed."""
     if before.digest == after.digest:
         return []
-    lines = [*_nodes(before, after), *_channels(before, after)]
+    lines = [*_nodes(before, after), *_channels(before, after), *_silenced(before, after)]
     if before.outputs != after.outputs:
         lines.append(f"Outputs are {', '.join(after.outputs)} instead of {', '.join(before.outputs)}.")
     a, b = macs(before), macs(after)
@@ -43,12 +43,26 @@ def _nodes(before: IntegerGraph, after: IntegerGraph) -> list[str]:
     ]
 
 
+def _pairs(before: IntegerGraph, after: IntegerGraph) -> list[tuple[IntegerNode, IntegerNode]]:
+    """The weighted nodes that both graphs have."""
+    return [(n, after.by_name[n.name]) for n in before.nodes if "weight" in n.arrays and n.name in after.by_name]
+
+
 def _channels(before: IntegerGraph, after: IntegerGraph) -> list[str]:
-    """Output channels of the weighted nodes that both graphs have."""
-    pairs = [(n, after.by_name[n.name]) for n in before.nodes if "weight" in n.arrays and n.name in after.by_name]
+    pairs = _pairs(before, after)
     had = sum(before.tensors[a.name].shape[-1] for a, _ in pairs)
     has = sum(after.tensors[b.name].shape[-1] for _, b in pairs)
     layers = sum(before.tensors[a.name].shape[-1] != after.tensors[b.name].shape[-1] for a, b in pairs)
     if had == has:
         return []
     return [f"{had - has} of {had} channels removed in {layers} layers: constant for every input, or never read."]
+
+
+def _silenced(before: IntegerGraph, after: IntegerGraph) -> list[str]:
+    weights = [(a.arrays["weight"], b.arrays["weight"]) for a, b in _pairs(before, after)]
+    layers = sum(a.shape == b.shape and bool((a != b).any()) for a, b in weights)
+    if not layers:
+        return []
+    return [
+        f"Weights set to zero in {layers} layer{'s' if layers > 1 else ''}: their channels are constant but must stay."
+    ]
