@@ -59,10 +59,8 @@ def _channels(before: IntegerGraph, after: IntegerGraph) -> list[str]:
 
 
 def _silenced(before: IntegerGraph, after: IntegerGraph) -> list[str]:
-    weights = [(a.arrays["weight"], b.arrays["weight"]) for a, b in _pairs(before, after)]
-    layers = sum(a.shape == b.shape and bool((a != b).any()) for a, b in weights)
+    pairs = [(a, b) for a, b in _pairs(before, after) if a.arrays["weight"].shape == b.arrays["weight"].shape]
+    layers = sum(any((a.arrays[k] != b.arrays[k]).any() for k in ("weight", "bias", "shift")) for a, b in pairs)
     if not layers:
         return []
-    return [
-        f"Weights set to zero in {layers} layer{'s' if layers > 1 else ''}: their channels are constant but must stay."
-    ]
+    return [f"Constant channels that must stay freed of their weights in {layers} layer{'s' if layers > 1 else ''}."]
