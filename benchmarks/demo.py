@@ -1,8 +1,9 @@
 """The demo's figures: runs it in new directories, and compares the runs byte for byte.
 
-    python benchmarks/demo.py [--runs 2] [--seed 0] [--json benchmarks/results/demo.json] [--readme README.md]
+    python benchmarks/demo.py [--runs 2] [--against DIR] [--seed 0] [--json FILE] [--readme README.md]
 
-Each run starts from nothing: the reference is fine-tuned again. The baseline of every figure is the reference as plain
+Each run starts from nothing: the reference is fine-tuned again. `--against` adds the directory of an earlier run with the
+same seed to the comparison. The baseline of every figure is the reference as plain
 int8. `--readme` writes the table into that file, between the two lines that mark it; alone with `--json` of an earlier
 call (`--runs 0`) it does not measure anything.
 """
@@ -125,14 +126,14 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cpus": len(os.sched_getaffinity(0)), "platform": platform.platform()}
 
 
-def measure(count: int, seed: int) -> dict[str, Any]:
+def measure(count: int, seed: int, earlier: list[Path]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / f"run{k}" for k in range(count)]
         results = [run(path, seed) for path in folders]
-        contents = [[(path / name).read_bytes() for name in SAME] for path in folders]
-    identical = all(c == contents[0] for c in contents) if count > 1 else None
+        contents = [[(path / name).read_bytes() for name in SAME] for path in (*folders, *earlier)]
+    identical = all(c == contents[0] for c in contents) if len(contents) > 1 else None
     return {
-        "figures": figures(results[0], count, identical),
+        "figures": figures(results[0], len(contents), identical),
         "machine": machine(),
         "versions": results[0]["versions"],
         "seed": seed,
@@ -144,12 +145,13 @@ def measure(count: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--against", type=Path, action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=OUT)
     parser.add_argument("--readme", type=Path)
     options = parser.parse_args()
     if options.runs:
-        data = measure(options.runs, options.seed)
+        data = measure(options.runs, options.seed, options.against)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(data, indent=1) + "\n")
     data = json.loads(options.json.read_text())
