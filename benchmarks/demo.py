@@ -2,10 +2,10 @@
 
     python benchmarks/demo.py [--runs 2] [--against DIR] [--seed 0] [--json FILE] [--readme README.md]
 
-Each run starts from nothing: the reference is fine-tuned again. `--against` adds the directory of an earlier run with the
-same seed to the comparison. The baseline of every figure is the reference as plain
-int8. `--readme` writes the table into that file, between the two lines that mark it; alone with `--json` of an earlier
-call (`--runs 0`) it does not measure anything.
+Each run starts from nothing: the reference is fine-tuned again. `--against` adds the directory of an earlier run with
+the same seed to the comparison. The baseline of every figure is the reference as plain int8. `--readme` writes the
+table into that file, between the two lines that mark it; alone with `--json` of an earlier call (`--runs 0`) it does
+not measure anything.
 """
 
 from __future__ import annotations
