@@ -250,6 +250,15 @@ def test_inputs_outputs_groups_softmax_and_strangers_keep_their_channels() -> No
     assert dead_channels(before) is before
 
 
+def test_a_reshape_that_mixes_channels_keeps_them() -> None:
+    """4 channels become 5: each new one holds something of every old one."""
+    h, first = producer(silent={1: 0})
+    f, y = tensor("f", 4, 4, 5), tensor("y", 4, 4, 2)
+    nodes = [first, IntegerNode("f", "reshape", ("h",), {"shape": [4, 4, 5]})]
+    before = graph_of([X, h, f, y], [X], [*nodes, weighted("conv2d", f, y, random_weights(1, 2, 1, 1, 5))])
+    assert dead_channels(before) is before
+
+
 def test_a_node_with_arrays_of_its_own_kind_is_left_alone() -> None:
     h, first = producer(silent={1: 0})
     y = tensor("y", 5, 4, 2)

@@ -168,9 +168,11 @@ def test_a_shift_that_would_leave_a_clamp_tflite_cannot_spell_stays() -> None:
     assert not assert_lossless(odd, after)
 
 
-@pytest.mark.parametrize("reason", ["scale", "two readers", "output", "curve"])
+@pytest.mark.parametrize("reason", ["scale", "nearly the same scale", "two readers", "output", "curve"])
 def test_what_is_no_clamp_of_the_only_reader_stays(reason: str) -> None:
-    h, y = like("h", 5, 4, 3), like("y", 5, 4, 3, scale=0.06 if reason == "scale" else 0.05)
+    """At nearly the same scale the table is a clamp, but one multiplier would stand for two scales."""
+    scale = {"scale": 0.06, "nearly the same scale": 0.05 * (1 + 1e-6)}.get(reason, 0.05)
+    h, y = like("h", 5, 4, 3), like("y", 5, 4, 3, scale=scale)
     nodes = [weighted("conv2d", X, h, random_weights(1, 3, 1, 1, 3)), build.relu("y", h, y)]
     tensors = [X, h, y]
     if reason == "curve":
@@ -182,6 +184,19 @@ def test_what_is_no_clamp_of_the_only_reader_stays(reason: str) -> None:
     if reason == "output":
         before = replace(before, outputs=("y", "h"))
     assert fuse_clamps(before) is before
+
+
+def test_only_values_that_occur_must_fit_the_clamp() -> None:
+    """A table that is a relu up to 100, behind a convolution that reaches no further."""
+    h, y = like("h", 5, 4, 3), like("y", 5, 4, 3)
+    table = np.where(STORED > 100, 0, STORED.clip(min=3)).astype(np.int8)
+    node = IntegerNode("y", "lut", ("h",), {"kind": "table"}, {"table": table})
+    for weight, fused in ((1, True), (100, False)):
+        first = weighted("conv2d", X, h, np.full((3, 1, 1, 3), weight))
+        before = graph_of([X, h, y], [X], [replace(first, clamp=(-128, 126)), node])
+        after = fuse_clamps(before)
+        assert (ops(after) == ["conv2d"]) == fused
+        assert_lossless(before, after)
 
 
 @given(SEEDS)

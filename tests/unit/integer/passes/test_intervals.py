@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from integer_cases import graph_of, stimuli
+from integer_cases import Draw, graph_of, stimuli
 from integer_pass_cases import random_weights, weighted
 from random_integer_graphs import integer_graphs
 
@@ -86,6 +89,28 @@ def test_bounds_pass_through_joins_and_moves() -> None:
     assert bounds["a"].constant.tolist() == [True, False]
     assert bounds["s"].low.tolist() == [-128, constant, -128, -128]
     assert bounds["s"].high.tolist() == [127, constant, high, 127]
+
+
+@pytest.mark.parametrize("make", [build.add, build.subtract, build.multiply])
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_of_values_reach_the_bounds(make: Callable[..., IntegerNode], seed: int) -> None:
+    """Inputs clamped to different spans, all pairs of their values: the bounds are the extremes."""
+    d = Draw(seed)
+    x, z = d.tensor("x", (256, 256, 1)), d.tensor("z", (256, 256, 1))
+    a, b = replace(x, name="a"), replace(z, name="b")
+    y = d.tensor("y", (256, 256, 1), x.scale * z.scale * 99 if make is build.multiply else max(x.scale, z.scale) * 2)
+    spans = [sorted(d.integer(-128, 127) for _ in range(2)) for _ in range(2)]
+    same = [
+        replace(build.requantize(o.name, i, o), clamp=tuple(s)) for i, o, s in zip((x, z), (a, b), spans, strict=True)
+    ]
+    ig = graph_of([x, z, a, b, y], [x, z], [*same, make("y", a, b, y)])
+    stored = np.arange(-128, 128).astype(np.int8)
+    feeds = {
+        v: np.broadcast_to(s, (1, 256, 256, 1)).copy()
+        for v, s in (("x", stored[:, None, None]), ("z", stored[:, None]))
+    }
+    values = trace(ig, feeds)["y"]
+    assert bounds_of(ig)["y"].range == (values.min(), values.max())
 
 
 def test_a_table_that_goes_up_and_down_is_looked_through() -> None:

@@ -220,6 +220,13 @@ def test_pads_add_up_and_slices_of_slices_too() -> None:
     assert merge_moves(shared) is shared
 
 
+def test_pads_with_different_values_stay_two() -> None:
+    p, q = like("p", 5, 3, 2), like("q", 6, 3, 2, zero_point=4)
+    nodes = [IntegerNode(b, "pad", (a,), {"padding": [1, 0, 0, 0]}) for a, b in (("x", "p"), ("p", "q"))]
+    ig = graph_of([X, p, q], [X], nodes)
+    assert merge_moves(ig) is ig
+
+
 @pytest.mark.parametrize(
     ("start", "stop", "expected"), [(0, 2, ("a", 0, 2)), (2, 5, ("b", 0, 3)), (3, 4, ("b", 1, 2)), (1, 3, None)]
 )
