@@ -20,6 +20,7 @@ from thumbnet.integer.passes.merge_moves import merge_moves
 from thumbnet.integer.passes.remove_identity import remove_identity
 from thumbnet.integer.passes.report import lossless_report, macs
 from thumbnet.integer.passes.silence_constants import silence_constants
+from thumbnet.integer.passes.trim_windows import trim_windows
 from thumbnet.integer.passes.validate import validate
 
 Pass = Callable[[IntegerGraph], IntegerGraph]
@@ -34,6 +35,7 @@ PASSES: tuple[Pass, ...] = (
     fuse_tables,
     silence_constants,
     dead_channels,
+    trim_windows,
 )
 
 
@@ -82,5 +84,6 @@ __all__ = [
     "merge_moves",
     "remove_identity",
     "silence_constants",
+    "trim_windows",
     "validate",
 ]

@@ -15,8 +15,9 @@ from integer_pass_cases import assert_lossless, random_weights, weighted
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer import build
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
-from thumbnet.integer.passes import fold_pad, fuse_clamps, fuse_tables, validate
+from thumbnet.integer.passes import fold_pad, fuse_clamps, fuse_tables, trim_windows, validate
 from thumbnet.integer.passes.elementwise import STORED, table_of
+from thumbnet.integer.passes.windows import kernel_of
 from thumbnet.integer.simulate import run
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -105,6 +106,68 @@ def test_a_pad_with_another_zero_point_than_its_input_stays() -> None:
     y, node = window("conv2d", p, [0] * 4)
     before = graph_of([X, p, y], [X], [pad, node])
     assert fold_pad(before) is before
+
+
+# --- trim_windows
+
+
+@pytest.mark.parametrize("op", ["conv2d", "depthwise_conv2d"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding", "attrs", "left", "rest"),
+    [
+        ((2, 2), 5, [2] * 4, {}, 3, [1] * 4),
+        ((1, 1), 3, [1] * 4, {}, 1, [0] * 4),
+        ((2, 2), 3, [1] * 4, {}, 3, [1] * 4),
+        ((4, 4), 3, [4] * 4, {"dilation": [4, 4]}, 1, [0] * 4),
+        ((1, 1), 3, [3] * 4, {"dilation": [2, 2]}, 1, [1] * 4),
+        ((3, 3), 5, [2, 2, 0, 0], {"stride": [4, 4]}, 3, [0] * 4),  # one window, at (−2, −2)
+    ],
+)
+def test_taps_beyond_the_image_go(
+    op: str, size: Any, kernel: int, padding: list[int], attrs: dict[str, Any], left: int, rest: list[int]
+) -> None:
+    x = like("x", *size, 3)
+    shape = (kernel, kernel, 3) if op == "depthwise_conv2d" else (3, kernel, kernel, 3)
+    stride, dilation = attrs.get("stride", [1, 1]), attrs.get("dilation", [1, 1])
+    out = [(size[k] + padding[k] + padding[k + 2] - dilation[k] * (kernel - 1) - 1) // stride[k] + 1 for k in (0, 1)]
+    y = like("y", *out, 3)
+    before = graph_of([x, y], [x], [weighted(op, x, y, random_weights(1, *shape), padding=padding, **attrs)])
+    validate(before)
+    after = trim_windows(before)
+    assert assert_lossless(before, after)
+    assert kernel_of(after.by_name["y"]) == (left, left)
+    assert after.by_name["y"].attrs["padding"] == rest
+    assert trim_windows(after) is after
+
+
+@pytest.mark.parametrize(
+    ("zero", "padding", "kernel", "rest"),
+    [
+        ((0,), [1] * 4, (2, 3), [0, 1, 1, 1]),
+        ((2,), [1] * 4, (2, 3), [1, 1, 0, 1]),
+        ((0, 2), [1] * 4, (1, 3), [0, 1, 0, 1]),
+        ((0, 1, 2), [1] * 4, (1, 1), [0] * 4),
+        ((1,), [1] * 4, (3, 3), [1] * 4),
+        ((0, 2), [0] * 4, (3, 3), [0] * 4),  # without padding to give, the window would start elsewhere
+    ],
+)
+def test_rows_of_taps_without_weights_go(zero: Any, padding: list[int], kernel: Any, rest: list[int]) -> None:
+    weight = random_weights(1, 2, 3, 3, 3)
+    weight[:, list(zero)] = 0
+    y = like("y", 3 + 2 * padding[0], 2 + 2 * padding[1], 2)
+    before = graph_of([X, y], [X], [weighted("conv2d", X, y, weight, [3, 4], padding=padding)])
+    after = trim_windows(before)
+    assert assert_lossless(before, after)
+    assert kernel_of(after.by_name["y"]) == kernel
+    assert after.by_name["y"].attrs["padding"] == rest
+
+
+def test_depthwise_windows_shrink_only_to_sizes_with_fast_kernels() -> None:
+    weight = random_weights(1, 3, 3, 3)
+    weight[0] = 0
+    y = like("y", 5, 4, 3)
+    before = graph_of([X, y], [X], [weighted("depthwise_conv2d", X, y, weight, padding=[1] * 4)])
+    assert trim_windows(before) is before
 
 
 # --- fuse_clamps

@@ -290,6 +290,27 @@ def test_softmax_stays_where_its_logits_are_an_output_or_an_input() -> None:
     assert drop_softmax(ig) is ig
 
 
+def test_what_follows_softmax_goes_with_it() -> None:
+    before = with_softmax()
+    q, r, s = like("q", 3, scale=1 / 128), like("r", 1, 1, 3, scale=1 / 128), like("s", 3, scale=1 / 128)
+    nodes = [*before.nodes, build.requantize("q", before.tensors["p"], q)]
+    requantized = graph_of([*before.tensors.values(), q], [before.tensors["x"]], nodes)
+    assert lossless(requantized, drop_softmax=True).outputs == ("logits",)
+    nodes += [reshape("r", "q", 1, 1, 3)]
+    reshaped = graph_of([*before.tensors.values(), q, r], [before.tensors["x"]], nodes)
+    after = lossless(reshaped, drop_softmax=True)
+    assert [n.op for n in after.nodes] == ["dense", "reshape"]
+    assert after.outputs == ("r",)
+    assert after.tensors["r"] == replace(before.tensors["logits"], name="r", shape=(1, 1, 3))
+    nodes += [reshape("s", "r", 3)]
+    back = graph_of([*before.tensors.values(), q, r, s], [before.tensors["x"]], nodes)
+    feeds = stimuli(before, 1)
+    expected = output(replace(before, outputs=("logits",)), feeds)[0]
+    for ig in (reshaped, back):
+        got = output(lossless(ig, drop_softmax=True), feeds)[0]
+        np.testing.assert_array_equal(got.reshape(expected.shape), expected)
+
+
 def test_softmax_inside_the_network_stays() -> None:
     before = with_softmax()
     y = like("y", 2)

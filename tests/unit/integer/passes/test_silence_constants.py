@@ -59,6 +59,15 @@ def test_a_constant_channel_takes_over_a_plain_multiplier(scale: float) -> None:
     assert 0 < abs(int(got.arrays["bias"][1])) < 2**17
 
 
+def test_a_multiplier_that_cannot_give_the_constant_is_not_taken_over() -> None:
+    """The only multipliers below 1 are so small that no 32-bit sum gets anywhere."""
+    weight = np.zeros((3, 1, 1, 2))
+    before = graph_of([X, H], [X], [weighted("conv2d", X, H, weight, [0, 1, 0], scale=[1e-10, 30, 1e-10])])
+    after = silence_constants(before)
+    assert assert_lossless(before, after)
+    np.testing.assert_array_equal(after.by_name["h"].arrays["bias"], [0, 1, 0])
+
+
 def test_a_dense_layer_keeps_its_one_multiplier() -> None:
     x, y = QTensor("x", (6,), 0.05, 3), QTensor("y", (3,), 0.05, -128)
     before = graph_of([x, y], [x], [weighted("dense", x, y, random_weights(1, 3, 6), [0, 2**29, -(2**29)])])
