@@ -1,0 +1,38 @@
+"""The README's figures are those of the benchmark's file, and its commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from thumbnet.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_demo_table_is_made_from_the_measured_figures() -> None:
+    spec = importlib.util.spec_from_file_location("demo_benchmark", ROOT / "benchmarks" / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    shown = README.split(demo.BEGIN + "\n")[1].split(demo.END)[0].strip()
+    assert shown == demo.table(json.loads(demo.OUT.read_text()))
+
+
+def test_the_commands_exist() -> None:
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"^thumbnet (\w+)", README, re.MULTILINE))
+    assert named
+    assert named <= commands
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(((?!https?:)[^)#]+)", README))
+def test_the_links_lead_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
