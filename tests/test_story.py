@@ -172,6 +172,6 @@ def test_it_prints_well(result: Result) -> None:
     assert "Flash" in result._repr_html_()
     assert result.front
     loaded = Result.load(result.run_dir)
-    assert loaded.summary == result.summary
+    assert loaded.best == result.best
     assert [t.id for t in loaded.front] == [t.id for t in result.front]
     assert np.all([t.costs is not None for t in result.front])

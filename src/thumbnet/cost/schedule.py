@@ -99,7 +99,7 @@ def _chains(ig: IntegerGraph) -> Iterator[range]:
             users[v] = users.get(v, 0) + 1
     start = 0
     for step in range(len(ig.nodes) + 1):
-        convolution = step < len(ig.nodes) and ig.nodes[step].op in ("conv2d", "depthwise_conv2d")
+        convolution = step < len(ig.nodes) and _streams(ig, step)
         if step > start and convolution:
             before = ig.nodes[step - 1].name
             if ig.nodes[step].inputs == (before,) and users[before] == 1:
@@ -107,6 +107,14 @@ def _chains(ig: IntegerGraph) -> Iterator[range]:
         if step - start > 1:
             yield range(start, step)
         start = step if convolution else step + 1
+
+
+def _streams(ig: IntegerGraph, step: int) -> bool:
+    """Whether the node is a convolution whose every row of windows touches its input, as cascades take for granted."""
+    if ig.nodes[step].op not in ("conv2d", "depthwise_conv2d"):
+        return False
+    w = window_of(ig.nodes[step], ig)
+    return w.padding[0] < w.span and (w.out_h - 1) * w.stride[0] - w.padding[0] < w.in_h
 
 
 def _others(ig: IntegerGraph, lives: Lifetimes, step: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from thumbnet.cost.kernels import choose, window_of
@@ -19,6 +19,7 @@ from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, cascade
 from thumbnet.errors import ModelError
 from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.exporters.c.spell import identifiers
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
@@ -117,6 +118,7 @@ def test_host_equals_simulator(network, tmp_path: Path) -> None:
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(119, "conv2d", (1, 3, 1), (1, 1), (1, 1), (1, 0, 2, 0))  # rows of windows that see padding alone
 @given(
     st.integers(0, 1 << 20),
     st.sampled_from(["conv2d", "depthwise_conv2d"]),
@@ -204,6 +206,14 @@ def test_self_test_of_the_stub(tmp_path: Path) -> None:
         flags = ["-std=c99", "-O1", *WARNINGS, "-DMODEL_SELF_TEST"]
         subprocess.run([*HOST, *flags, "-o", "app", *sources], cwd=folder, check=True)
         assert subprocess.run([folder / "app"]).returncode == wrong
+
+
+def test_names_are_told_apart_and_kept_off_those_of_the_firmware() -> None:
+    names = ["model/conv", "model_conv", "tn_x", "conv-1", "conv_1", "int", "3x3", "Conv_1", ""]
+    made = identifiers(names)
+    assert len({v.lower() for v in made.values()}) == len(names)
+    assert made["model/conv"] == "n_model_conv"
+    assert not any(v.startswith(("model_", "tn_")) or v == "int" for v in made.values())
 
 
 def test_refusals() -> None:

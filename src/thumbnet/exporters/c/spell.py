@@ -87,8 +87,10 @@ def identifiers(names: Iterable[str]) -> dict[str, str]:
         base = re.sub(r"_+", "_", re.sub(r"\W", "_", name, flags=re.ASCII)).strip("_") or "node"
         if base[0].isdigit():
             base = f"n{base}"
+        elif base.startswith(("tn_", "model_")):  # prefixes of the kernels and of model.h
+            base = f"n_{base}"
         candidate, number = base, 2
-        while candidate.lower() in used or candidate in _KEYWORDS or candidate.startswith(("tn_", "model_")):
+        while candidate.lower() in used or candidate in _KEYWORDS:
             candidate, number = f"{base}_{number}", number + 1
         used.add(candidate.lower())
         found[name] = candidate
