@@ -55,7 +55,32 @@ def conv_probes() -> Iterator[Probe]:
 
 def clamped_probes(kernel: tuple[int, int]) -> Iterator[Probe]:
     for h, c, o in ((5, 12, 16), (7, 8, 10), (6, 4, 21)):
-        yield (h, h, c), lambda b, x, o=o: b.conv2d(x, o, kernel, clamp=(-9, 100))
+        yield (h, h, c), lambda b, x, o=o: b.conv2d(x, o, kernel, clamp=(-128, 100))
+
+
+def pair_probes() -> Iterator[Probe]:
+    """Windows of every kind that pairs.S tells apart: odd rows, gaps, borders on all sides, remainders of channels."""
+    yield from conv_probes()
+    for h, w, c, o, k, s, d in (
+        (49, 10, 1, 16, (10, 4), 2, 1), (9, 5, 8, 8, (3, 3), 1, 2), (6, 7, 5, 9, (1, 1), 1, 1),
+        (5, 5, 7, 10, (1, 1), 1, 1), (8, 6, 6, 11, (2, 2), 1, 1), (7, 7, 16, 4, (1, 1), 2, 1),
+        (12, 3, 20, 8, (3, 1), 1, 1), (3, 17, 9, 8, (1, 3), 1, 1), (10, 10, 4, 5, (3, 3), 3, 1),
+        (20, 20, 2, 3, (5, 5), 2, 1), (11, 11, 3, 4, (3, 3), 1, 2), (4, 4, 32, 2, (4, 4), 1, 1),
+        (16, 16, 3, 8, (3, 3), 2, 1), (6, 5, 13, 14, (1, 1), 1, 1), (13, 9, 1, 12, (5, 3), 1, 1),
+        (8, 8, 48, 4, (3, 3), 1, 1),
+    ):  # fmt: skip
+        yield (h, w, c), lambda b, x, o=o, k=k, s=s, d=d: b.conv2d(x, o, k, (s, s), dilation=(d, d))
+
+
+def positive(make: Make) -> Make:
+    """The same, with an output of which nothing lies below its zero point."""
+
+    def built(b: ProbeBuilder, x: str) -> str:
+        y = make(b, x)
+        b.tensors[y] = replace(b.tensors[y], zero_point=-128)
+        return y
+
+    return built
 
 
 def depthwise_probes(kernels: tuple[int, ...]) -> Iterator[Probe]:
@@ -83,9 +108,9 @@ def probes_of(function: str) -> list[Probe]:
             ]
             return [*conv_probes(), *grouped]
         case "tn_conv2d_dsp":
-            return [*clamped_probes((3, 2)), *(p for p in conv_probes())]
-        case "tn_conv2d_1x1_dsp":
-            return [*conv_probes(), *clamped_probes((1, 1))]
+            return [*pair_probes(), *clamped_probes((3, 2)), *clamped_probes((1, 1))]
+        case "tn_conv2d_positive_dsp":
+            return [(shape, positive(make)) for shape, make in (*pair_probes(), *clamped_probes((3, 2)))]
         case "tn_depthwise_conv2d":
             return list(depthwise_probes((2, 3, 5, 7)))
         case "tn_depthwise_conv2d_k3_dsp":

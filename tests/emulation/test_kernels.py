@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,14 @@ M4 = load_target("nrf52840")
 NO_PADDING = (0, 0, 0, 0)
 
 
-def assert_exact(ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None, target=M4) -> None:
-    """Random samples and the extremes, byte for byte."""
+def assert_exact(
+    ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None, target=M4, samples: np.ndarray | None = None
+) -> None:
+    """Random samples and the extremes, or `samples`, byte for byte."""
     source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
     x = np.random.default_rng(0).integers(-128, 128, (4, *source.shape)).astype(np.int8)
     x[1], x[2] = -128, 127
+    x = x if samples is None else samples
     write_firmware(folder, emit(ig, target, units=units))
     machine = UnicornMachine(build(folder, target), source.bytes, result.bytes)
     expected = run(ig, x)[ig.outputs[0]]
@@ -44,6 +48,19 @@ def assert_exact(ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None 
 
 def used(ig: IntegerGraph, isa="dsp") -> list[str]:
     return [choose(node, ig, isa).function for node in ig.nodes]
+
+
+def convolution(ig: IntegerGraph) -> str:
+    """The kernel for convolutions: one of two, by what the clamp leaves of the output."""
+    node = ig.nodes[0]
+    positive = node.clamp[0] >= ig.tensors[node.name].zero_point
+    return "tn_conv2d_positive_dsp" if positive else "tn_conv2d_dsp"
+
+
+def at_zero_point(ig: IntegerGraph, zero_point: int) -> IntegerGraph:
+    """The same network, all tensors but the input with this zero point."""
+    tensors = {v: t if v in ig.inputs else replace(t, zero_point=zero_point) for v, t in ig.tensors.items()}
+    return replace(ig, tensors=tensors)
 
 
 POINTWISE = [  # height, width, in, out, stride
@@ -58,7 +75,7 @@ def test_pointwise(case, clamp, tmp_path: Path) -> None:
     h, w, c, o, stride = case
     b = ProbeBuilder(h * w + o)
     b.conv2d(b.input(h, w, c), o, (1, 1), stride, clamp=clamp)
-    assert used(b.graph()) == ["tn_conv2d_1x1_dsp"]
+    assert used(b.graph()) == [convolution(b.graph())]
     assert_exact(b.graph(), tmp_path)
 
 
@@ -68,16 +85,58 @@ WINDOWS = [  # shape, out, kernel, stride, padding, dilation
     ((9, 9, 4), 3, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)), ((5, 8, 6), 7, (2, 4), (1, 3), NO_PADDING, (1, 1)),
     ((3, 3, 5), 2, (3, 3), (1, 1), NO_PADDING, (1, 1)), ((4, 4, 10), 9, (1, 1), (1, 1), (1, 0, 0, 2), (1, 1)),
     ((4, 4, 3), 4, (1, 1), (1, 1), None, (1, 1)), ((3, 2, 4), 4, (5, 5), (1, 1), None, (1, 1)),
+    ((13, 5, 1), 12, (10, 4), (2, 2), None, (1, 1)), ((7, 6, 7), 6, (1, 1), (1, 1), None, (1, 1)),
+    ((9, 1, 6), 5, (3, 1), (1, 1), None, (1, 1)), ((1, 9, 5), 4, (1, 3), (1, 2), None, (1, 1)),
+    ((6, 9, 2), 5, (3, 3), (1, 1), None, (3, 1)), ((8, 8, 3), 4, (2, 2), (3, 3), NO_PADDING, (1, 1)),
+    ((4, 4, 2), 7, (3, 3), (1, 1), (3, 3, 3, 3), (1, 1)), ((5, 5, 4), 4, (1, 1), (2, 3), None, (1, 1)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", WINDOWS)
-def test_convolutions(case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zero_point", [-128, 3])
+def test_convolutions(case, zero_point, tmp_path: Path) -> None:
     shape, o, kernel, stride, padding, dilation = case
     b = ProbeBuilder(o)
     b.conv2d(b.input(*shape), o, kernel, stride, padding, dilation)
-    assert used(b.graph()) == ["tn_conv2d_dsp"]
-    assert_exact(b.graph(), tmp_path)
+    ig = at_zero_point(b.graph(), zero_point)
+    assert used(ig) == [convolution(ig)]
+    assert_exact(ig, tmp_path)
+
+
+@pytest.mark.parametrize("zero_point", [-128, 3])
+def test_the_unrolled_loop_is_entered_everywhere(zero_point, tmp_path: Path) -> None:
+    """Windows of 1 to 34 values, channels of every remainder of four."""
+    b = ProbeBuilder(1)
+    x = b.input(3 * 34)
+    flat = []
+    for values in range(1, 35):
+        channels = 1 + values % 6
+        y = b.conv2d(b.reshape(b.slice(x, 0, 0, 3 * values), 1, 3, values), channels)
+        flat.append(b.reshape(y, 3 * channels))
+    b.concat(*flat, axis=0)
+    ig = at_zero_point(b.graph(), zero_point)
+    assert used(ig).count(f"tn_conv2d{'_positive' * (zero_point == -128)}_dsp") == 34
+    assert_exact(ig, tmp_path)
+
+
+@pytest.mark.parametrize("zero_point", [-128, -1, 127])
+def test_every_rounding(zero_point, tmp_path: Path) -> None:
+    """All accumulators from -256 to 254 at shifts from 1 to 31 and multipliers at both ends, ties included."""
+    b = ProbeBuilder(0)
+    x = b.input(16, 16, 1)
+    b.conv2d(x, 186)
+    ig = at_zero_point(b.graph(), zero_point)
+    a, k = ig.nodes[0].arrays, np.arange(186)
+    a["weight"][:] = np.where(k < 93, 1, -2)[:, None, None, None]
+    a["bias"][:] = 0
+    a["shift"][:] = -1 - k % 31
+    a["multiplier"][:] = np.choose(k // 31 % 3, [1 << 30, (1 << 31) - 1, 0x5A827999])
+    ig = replace(ig, tensors={**ig.tensors, "input": replace(ig.tensors["input"], zero_point=0)})
+    values = np.arange(-128, 128).astype(np.int8).reshape(1, 16, 16, 1)
+    for i, limit in enumerate((31, 16)):
+        a["shift"][:] = np.maximum(a["shift"], -limit)
+        assert used(ig) == ["tn_conv2d_positive_dsp" if zero_point == -128 and limit == 16 else "tn_conv2d_dsp"]
+        assert_exact(ig, tmp_path / str(i), samples=values)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -104,12 +163,33 @@ def test_depthwise(kernel, stride, tmp_path: Path) -> None:
     assert_exact(ig, tmp_path)
 
 
-@pytest.mark.parametrize(("count", "features"), [(4, 4), (17, 3), (64, 10), (130, 5), (1, 1)])
-def test_dense(count, features, tmp_path: Path) -> None:
-    b = ProbeBuilder(count)
-    b.dense(b.input(count), features)
-    assert used(b.graph()) == ["tn_dense_dsp"]
+def test_dense(tmp_path: Path) -> None:
+    """Every way into the unrolled loop, outputs of every remainder of four."""
+    b = ProbeBuilder(1)
+    x = b.input(130)
+    counts = (1, 4, 8, 9, 17, 23, 31, 32, 40, 64, 130)
+    outputs = [b.dense(b.slice(x, 0, 0, n), f) for n in counts for f in (1, 2, 3, 4, 5, 10)]
+    b.concat(*outputs, axis=0)
+    assert used(b.graph()).count("tn_dense_dsp") == len(outputs)
     assert_exact(b.graph(), tmp_path)
+
+
+def test_every_rounding_of_dense_layers(tmp_path: Path) -> None:
+    """Accumulators of every size around the middle between two outputs: a weight of 1 and biases in steps."""
+    b = ProbeBuilder(1)
+    x = b.input(1)
+    cases = [(shift, zero_point) for shift in (-1, -2, -9, -23) for zero_point in (-128, 0, 127)]
+    outputs = [b.dense(x, 64) for _ in cases]
+    b.concat(*outputs, axis=0)
+    for node, (shift, zero_point) in zip(b.nodes, cases, strict=False):
+        a = node.arrays
+        a["weight"][:] = 1
+        a["bias"][:] = np.arange(-32, 32) * min(1 << 17, max(1, 2 ** (-shift - 3))) + np.arange(64) % 3
+        a["multiplier"][:], a["shift"][:] = 0x5A827999 if shift % 2 else 1 << 30, shift
+        b.tensors[node.name] = replace(b.tensors[node.name], zero_point=zero_point)
+    ig = b.graph()
+    assert used(ig).count("tn_dense_dsp") == len(cases)
+    assert_exact(ig, tmp_path, samples=np.arange(-128, 128, 17).astype(np.int8).reshape(-1, 1))
 
 
 @pytest.mark.parametrize("size", [1, 4, 6, 7, 257])
@@ -155,7 +235,7 @@ def test_extreme_weights_fill_the_lanes(tmp_path: Path) -> None:
     node.arrays["weight"][1::2] *= -1
     node.arrays["bias"][:] = 0
     ig.tensors["input"].__dict__["zero_point"] = 0
-    assert used(ig) == ["tn_conv2d_1x1_dsp"]
+    assert used(ig) == [convolution(ig)]
     assert_exact(ig, tmp_path)
 
 
@@ -169,7 +249,7 @@ def test_what_does_not_fit_the_lanes_goes_to_the_generic_kernel(tmp_path: Path) 
         return b.graph()
 
     def minus_128(a) -> None:
-        a["weight"][1, 0, 0, 0] = -128
+        a["weight"][:2, 0, 0, 0] = -1, -128
 
     def huge_bias(a) -> None:
         a["bias"][3] = 1 << 23
@@ -180,11 +260,15 @@ def test_what_does_not_fit_the_lanes_goes_to_the_generic_kernel(tmp_path: Path) 
     def low_lane(a) -> None:
         a["weight"][2, 0, 0, :] = -128
 
+    def full_lane(a) -> None:
+        a["weight"][:2, 0, 0, 0] = 0, -128
+
     for i, change in enumerate((minus_128, huge_bias, left_shift)):
         assert used(probe(change)) == ["tn_conv2d"]
         assert_exact(probe(change), tmp_path / str(i))
-    assert used(probe(low_lane)) == ["tn_conv2d_1x1_dsp"]
-    assert_exact(probe(low_lane), tmp_path / "low")
+    for i, change in enumerate((low_lane, full_lane)):
+        assert used(probe(change)) == [convolution(probe(change))]
+        assert_exact(probe(change), tmp_path / f"fits{i}")
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from thumbnet.cost.kernels import Kernel, Window, window_of
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 Features = tuple[float, ...]
-Booleans = npt.NDArray[np.bool_]
 FeatureFunction = Callable[[IntegerNode, IntegerGraph, Kernel], Features]
 
 
@@ -83,69 +82,83 @@ def _rest(clamped: bool, size: int) -> float:
     return -(-size // 4) if clamped else 0
 
 
-def _dot2(columns: int, values: int, channels: int) -> Features:
-    """Loops of tn_columns_dsp: `columns` pairs of `values` values, times `channels`."""
-    fours, groups = -(-values // 4), -(-channels // 4)
-    runs = columns * groups
-    return (
-        columns,
-        runs,
-        runs * fours,
-        runs * (fours % 2),
-        columns * fours,
-        columns * (channels % 4 > 0),
-        columns * (channels % 4),
-    )
-
-
-def conv2d_1x1_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
-    pairs = -(-w.out_h * w.out_w // 2)
-    return (1, *_dot2(pairs, w.in_c, w.out_c), _rest(clamped, w.out_h * w.out_w * w.out_c))
-
-
 def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
+    """Loops of pairs.S, and of conv2d.c around them."""
+    w = _flattened(w)
+    fast, calls, rows, outside, edges, copies = _walk(w)
     pixels = w.out_h * w.out_w
     pairs = -(-pixels // 2)
+    slow = pairs - fast
+    groups_of_four, rest = divmod(w.out_c, 4)
+    runs = pairs * (groups_of_four + (rest > 0))
+    fours, left = divmod(w.run, 4)
+    block, byte = (w.in_c // 16, w.in_c % 16) if w.in_c % 4 == 0 else (0, w.in_c)
     return (
         1,
-        *_dot2(pairs, w.taps * w.in_c, w.out_c),
-        *(_gathered_bytes(w) if w.in_c % 4 else _gathered(w)),
+        calls,
+        pairs,
+        slow,
+        pairs * w.kernel[0],
+        slow * w.kernel[0],
+        pairs * w.kernel[0] * fours,
+        *(pairs * w.kernel[0] * (left == i) for i in (1, 2, 3)),
+        runs,
+        runs * w.twos,
+        runs * -(-w.twos // 8),
+        pairs * (rest > 0),
+        pairs * (rest == 2),
+        pairs * (rest == 3),
+        rows,
+        outside * (w.run // 4),
+        outside * (w.run % 4),
+        edges,
+        copies,
+        copies * block,
+        copies * byte,
+        (edges - copies) * (w.in_c // 4),
+        (edges - copies) * (w.in_c % 4),
         _rest(clamped, pixels * w.out_c),
     )
 
 
-def _windows(w: Window) -> tuple[Booleans, Booleans]:
-    """Per output pixel: whether its window lies inside from left to right [pixels], and each row [pixels, kernel_h]."""
+def _flattened(w: Window) -> Window:
+    """All pixels in one row where each is computed from the one in its place, as conv2d.c does it."""
+    one = w.kernel == w.stride == (1, 1) and w.padding == (0, 0) and w.in_w == w.out_w and w.in_h >= w.out_h
+    pixels = w.out_h * w.out_w
+    return replace(w, in_h=1, out_h=1, in_w=pixels, out_w=pixels) if one and pixels < 1 << 16 else w
+
+
+@lru_cache(maxsize=4096)
+def _walk(w: Window) -> tuple[int, int, int, int, int, int]:
+    """Pairs computed in calls of tn_pairs_dsp, these calls; rows of other pairs' windows that lie beyond the image,
+    in calls of memset; taps of rows built tap by tap, and how many of them are copied."""
     left = np.arange(w.out_w) * w.stride[1] - w.padding[1]
-    whole = (left >= 0) & (left + w.kernel[1] <= w.in_w) & (w.dilation[1] == 1)
-    top = np.arange(w.out_h) * w.stride[0] - w.padding[0]
-    rows = top[:, None] + np.arange(w.kernel[0]) * w.dilation[0]
+    cols = left[:, None] + np.arange(w.kernel[1]) * w.dilation[1]
+    taps = ((cols >= 0) & (cols < w.in_w)).sum(1)
+    whole = (taps == w.kernel[1]) & (w.dilation[1] == 1)
+    inner = np.flatnonzero(whole)
+    end = int(inner[-1]) + 1 if len(inner) else 0
+    rows = (np.arange(w.out_h) * w.stride[0] - w.padding[0])[:, None] + np.arange(w.kernel[0]) * w.dilation[0]
     inside = (rows >= 0) & (rows < w.in_h)
-    return np.tile(whole, w.out_h), np.repeat(inside, w.out_w, 0)
-
-
-@lru_cache(maxsize=1024)
-def _gathered(w: Window) -> Features:
-    """Calls of tn_widen2_dsp for whole rows and for single taps, by pairs of pixels; then what bytes would need."""
-    whole, inside = _windows(w)
-    if len(whole) % 2:
-        whole, inside = np.append(whole, whole[-1]), np.concatenate([inside, inside[-1:]])
-    together = (whole[::2] & whole[1::2])[:, None] & inside[::2] & inside[1::2]
-    rows = int(together.sum())
-    return (rows, (together.size - rows) * w.kernel[1], 0, 0, 0, 0, 0)
-
-
-@lru_cache(maxsize=1024)
-def _gathered_bytes(w: Window) -> Features:
-    """Copies of whole rows and of single taps, and the words and bytes they copy, by pixels."""
-    whole, inside = _windows(w)
-    alone = w.out_h * w.out_w % 2
-    rows = int((whole[:, None] & inside).sum()) + alone * int((whole[-1] & inside[-1]).sum())
-    taps = (inside.size + alone * w.kernel[0] - rows) * w.kernel[1]
-    run = w.kernel[1] * w.in_c
-    words = rows * (run // 4) + taps * (w.in_c // 4)
-    single = rows * (run % 4) + taps * (w.in_c % 4)
-    return (0, 0, w.out_h * w.out_w + alone, rows, taps, words, single)
+    real = inside.sum(1)
+    fast = calls = outside = edges = copies = y = x = 0
+    while y < w.out_h:
+        if whole[x] and x + 1 < end and real[y] == w.kernel[0]:
+            count = (end - x) // 2
+            fast, calls, x = fast + count, calls + 1, x + 2 * count
+        else:
+            first = (y, x)
+            y, x = (y + 1, 0) if x + 1 == w.out_w else (y, x + 1)
+            second = (y, x) if y < w.out_h else first
+            x += 1
+            for row, column in (first, second):
+                outside += w.kernel[0] - int(real[row])
+                if not whole[column]:
+                    edges += int(real[row]) * w.kernel[1]
+                    copies += int(real[row]) * int(taps[column])
+        if x >= w.out_w:
+            y, x = y + 1, 0
+    return fast, calls, outside, outside, edges, copies
 
 
 def depthwise_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
@@ -184,7 +197,9 @@ def depthwise_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features
 
 def dense_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     out_c, in_c = node.arrays["weight"].shape
-    return (1, *_dot2(1, in_c, out_c), in_c if in_c % 4 else 0, _rest(kernel.clamped, out_c))
+    groups, eights = -(-out_c // 4), -(-in_c // 8)
+    runs = (groups, groups * eights, groups * -(-eights // 4))
+    return (1, *runs, out_c % 4 > 0, out_c % 4 == 2, out_c % 4 == 3, _rest(kernel.clamped, out_c))
 
 
 def dense(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -273,7 +288,7 @@ CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
     "tn_conv2d": conv2d,
     "tn_depthwise_conv2d": depthwise_conv2d,
     "tn_conv2d_dsp": conv2d_dsp,
-    "tn_conv2d_1x1_dsp": conv2d_1x1_dsp,
+    "tn_conv2d_positive_dsp": conv2d_dsp,
     "tn_depthwise_conv2d_k3_dsp": depthwise_dsp,
     "tn_depthwise_conv2d_k5_dsp": depthwise_dsp,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from thumbnet.cost.kernels import Kernel
+from thumbnet.cost.kernels import Kernel, window_of
 from thumbnet.cost.measured import Measured
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -15,10 +15,10 @@ STRUCT_BYTES = {
     "tn_depthwise_conv2d": 32 + 16,
     "tn_dense": 22,
     "tn_conv2d_dsp": 32,
-    "tn_conv2d_1x1_dsp": 32,
+    "tn_conv2d_positive_dsp": 32,
     "tn_depthwise_conv2d_k3_dsp": 32 + 16,
     "tn_depthwise_conv2d_k5_dsp": 32 + 16,
-    "tn_dense_dsp": 11,
+    "tn_dense_dsp": 24,
     "tn_add": 28,
     "tn_add_dsp": 32,
     "tn_add_even_dsp": 32,
@@ -38,9 +38,11 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     weight = int(node.arrays["weight"].size) if "weight" in node.arrays else 0
     struct = _aligned(STRUCT_BYTES.get(kernel.function, 0))
     if kernel.packed:
-        channels = len(node.arrays["bias"])
-        groups, fours = -(-channels // 4), -(-(weight // channels) // 4)
-        return weight, struct + groups * (36 + 16 * fours) - weight
+        groups = -(-len(node.arrays["bias"]) // 4)
+        words = 4 + (
+            5 + 2 * window_of(node, ig).twos if node.op != "dense" else 8 * -(-node.arrays["weight"].shape[1] // 8)
+        )
+        return weight, struct + 4 * groups * words - weight
     if node.op in ("conv2d", "depthwise_conv2d"):
         channels = len(node.arrays["bias"])
         return weight, struct + 8 * channels + _aligned(channels) + (_aligned(weight) - weight)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from thumbnet.errors import UnsupportedOpError
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -46,7 +47,12 @@ class Kernel:
     @property
     def packed(self) -> bool:
         """Whether weights are stored in dual lanes (`thumbnet.exporters.c.packing`)."""
-        return self.function in ("tn_conv2d_dsp", "tn_conv2d_1x1_dsp", "tn_dense_dsp")
+        return self.function in ("tn_conv2d_dsp", "tn_conv2d_positive_dsp", "tn_dense_dsp")
+
+    @property
+    def positive(self) -> bool:
+        """Whether the kernel leaves out what only outputs below the zero point need."""
+        return self.function.endswith("_positive_dsp")
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,20 @@ class Window:
 
     @property
     def inside(self) -> bool:
-        """No output pixel's first tap lies beyond the image."""
-        return (self.out_h - 1) * self.stride[0] < self.in_h and (self.out_w - 1) * self.stride[1] < self.in_w
+        """No window reaches beyond the image."""
+        sizes = (self.in_h - self.span, self.in_w - (self.kernel[1] - 1) * self.dilation[1] - 1)
+        last = ((n - 1) * s for n, s in zip((self.out_h, self.out_w), self.stride, strict=True))
+        return self.padding == (0, 0) and all(at <= room for at, room in zip(last, sizes, strict=True))
+
+    @property
+    def run(self) -> int:
+        """Bytes of a row of the window."""
+        return self.kernel[1] * self.in_c
+
+    @property
+    def twos(self) -> int:
+        """Pairs of values in a window, an odd last value of a row counted as one."""
+        return self.kernel[0] * -(-self.run // 2)
 
     @property
     def pitch(self) -> int:
@@ -139,22 +157,22 @@ def _dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     clamped = node.clamp != (-128, 127)
     clamp = ("dsp/clamp.S",) if clamped else ()
     if node.op == "dense":
-        if not _lanes_fit(node, ig):
+        if not _lanes_fit(node, ig) or not _one_scale(node) or not _shifts_up_to(node, 23):
             return None
-        count = node.arrays["weight"].shape[1]
-        scratch = 4 * _fours(count) + (_fours(count) if count % 4 else 0)
-        return Kernel("tn_dense_dsp", (*_DOT2, "dsp/dense.c", *clamp), scratch, (None,), clamped=clamped)
+        return Kernel("tn_dense_dsp", ("dsp/tn_kernels_dsp.h", "dsp/dense.S", *clamp), 0, (None,), clamped=clamped)
     w = window_of(node, ig)
     if node.op == "depthwise_conv2d":
-        return _depthwise_dsp(node, w, clamped, clamp)
+        return _depthwise_dsp(node, w, ig.tensors[node.inputs[0]].zero_point, clamped, clamp)
     if int(node.attrs["groups"]) != 1 or not _lanes_fit(node, ig):
         return None
-    overlap = (Overlap(raster_distance(w)),)
-    if w.taps == 1 and w.padding == (0, 0) and w.in_c % 4 == 0 and w.inside:
-        return Kernel("tn_conv2d_1x1_dsp", (*_DOT2, "dsp/conv2d_1x1.c", *clamp), 4 * w.in_c, overlap, clamped=clamped)
-    count = _fours(w.taps * w.in_c)
-    scratch = 4 * count + _fours(w.in_c) + (2 * count if w.in_c % 4 else 0)
-    return Kernel("tn_conv2d_dsp", (*_DOT2, "dsp/conv2d.c", *clamp), scratch, overlap, clamped=clamped)
+    scratch = 8 * w.twos
+    if not w.inside or w.dilation[1] != 1:
+        scratch += 2 * _fours(w.run)
+    sources = ("dsp/tn_kernels_dsp.h", "dsp/pairs.S", "dsp/conv2d.c", *clamp)
+    function = "tn_conv2d_dsp"
+    if _positive(node, ig):
+        sources, function = (*sources, "dsp/conv2d_positive.c"), "tn_conv2d_positive_dsp"
+    return Kernel(function, sources, scratch, (Overlap(raster_distance(w)),), clamped=clamped)
 
 
 def exact_input(node: IntegerNode) -> int | None:
@@ -185,12 +203,13 @@ def _add_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     return Kernel(function, sources, 0, (Overlap(0), Overlap(0)), clamped=clamped)
 
 
-def _depthwise_dsp(node: IntegerNode, w: Window, clamped: bool, clamp: tuple[str, ...]) -> Kernel | None:
+def _depthwise_dsp(
+    node: IntegerNode, w: Window, zero_point: int, clamped: bool, clamp: tuple[str, ...]
+) -> Kernel | None:
     if w.kernel not in ((3, 3), (5, 5)) or w.stride[1] > 2 or w.dilation != (1, 1) or w.in_c != w.out_c:
         return None
-    weight = node.arrays["weight"].reshape(-1, w.out_c)
-    sums = np.abs(weight.astype(np.int64)).sum(0) * 255 + np.abs(node.arrays["bias"].astype(np.int64))
-    if sums.max(initial=0) >= _MAX_DOUBLED:
+    weight = node.arrays["weight"].reshape(-1, w.out_c).T.astype(np.int32)
+    if _largest_sums(node, weight, zero_point).max(initial=0) >= _MAX_DOUBLED:
         return None
     # rows are read in groups of four outputs
     pitch = ((_fours(w.out_w) - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
@@ -225,7 +244,6 @@ def _simple(node: IntegerNode, ig: IntegerGraph) -> Kernel:
     raise UnsupportedOpError(node.op, node.name, "There is no C kernel for it yet.")
 
 
-_DOT2 = ("dsp/tn_kernels_dsp.h", "dsp/dot2.S")
 _ROWS = ("dsp/tn_kernels_dsp.h", "dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise_rows.S")
 _MAX_DOUBLED = 1 << 30  # accumulators are doubled before the high product
 _MAX_LANE = 1 << 23  # of the channel in the upper half of a dual lane
@@ -241,16 +259,42 @@ def _right_shifts(node: IntegerNode) -> bool:
     return bool(np.all((multiplier == 0) | ((shift <= -1) & (shift >= -31))))
 
 
+def _shifts_up_to(node: IntegerNode, limit: int, channels: slice = slice(None)) -> bool:
+    """Whether no right shift of these channels is larger, multipliers of 0 aside."""
+    shift, multiplier = node.arrays["shift"][channels], node.arrays["multiplier"][channels]
+    return bool(np.all((multiplier == 0) | (shift >= -limit)))
+
+
+def _one_scale(node: IntegerNode) -> bool:
+    return all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))
+
+
+def _positive(node: IntegerNode, ig: IntegerGraph) -> bool:
+    """Whether the clamp swallows everything below the zero point, and both roundings fit one step (see pairs.S)."""
+    swallowed = node.clamp[0] >= ig.tensors[node.name].zero_point
+    return swallowed and _shifts_up_to(node, 23) and _shifts_up_to(node, 16, slice(1, None, 2))
+
+
 def _lanes_fit(node: IntegerNode, ig: IntegerGraph) -> bool:
-    """Whether two channels can share 16-bit lanes without loss (see dot2.S). Even channels lie in the lower half."""
-    weight = node.arrays["weight"].reshape(len(node.arrays["bias"]), -1)
-    bias = np.abs(node.arrays["bias"].astype(np.int64))
-    zero_point = abs(ig.tensors[node.inputs[0]].zero_point)
-    if bias.max(initial=0) + weight.shape[1] * 128 * (128 + zero_point) < _MAX_LANE:
-        return int(weight[1::2].min(initial=0)) > -128
-    sums = np.abs(weight.astype(np.int32)).sum(1).astype(np.int64) * (128 + zero_point) + bias
-    odd = sums[1::2].max(initial=0) < _MAX_LANE and weight[1::2].min(initial=0) > -128
-    return bool(odd and sums.max(initial=0) < _MAX_DOUBLED)
+    """Whether two channels can share 16-bit lanes without loss (see pairs.S). Even channels lie in the lower half."""
+    weight = node.arrays["weight"].reshape(len(node.arrays["bias"]), -1).astype(np.int32)
+    pairs = weight[: len(weight) // 2 * 2].reshape(-1, 2, weight.shape[1])
+    if (pairs[:, 0] + 256 * pairs[:, 1]).min(initial=0) < -(1 << 15):
+        return False
+    largest = _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point)
+    return bool(largest.max(initial=0) < _MAX_DOUBLED and largest[1::2].max(initial=0) < _MAX_LANE)
+
+
+def _largest_sums(node: IntegerNode, weight: npt.NDArray[np.int32], zero_point: int) -> npt.NDArray[np.int64]:
+    """Largest magnitude that each channel's accumulator can end up with, for weights [channels, values]."""
+    bias = node.arrays["bias"].astype(np.int64)
+    positive = np.maximum(weight, 0).sum(1, dtype=np.int64)
+    negative = positive - weight.sum(1, dtype=np.int64)
+    up, down = 127 - zero_point, 128 + zero_point  # how far inputs reach from their zero point
+    largest: npt.NDArray[np.int64] = np.maximum(
+        bias + up * positive + down * negative, down * positive + up * negative - bias
+    )
+    return largest
 
 
 def scratch_bytes(node: IntegerNode, ig: IntegerGraph, isa: Isa) -> int:

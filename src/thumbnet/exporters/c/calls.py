@@ -10,7 +10,7 @@ import numpy as np
 
 from thumbnet.cost.kernels import Kernel, even_inputs, exact_input, window_of
 from thumbnet.exporters.c import spell
-from thumbnet.exporters.c.packing import dual_lane, right_shifts
+from thumbnet.exporters.c.packing import pack_dense, pack_pairs, right_shifts
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 
@@ -90,9 +90,12 @@ def _clamped(site: Site, made: Call) -> Call:
 
 
 def _packed(site: Site) -> str:
+    """The weights of a convolution for pairs.S: a row of the window is one run."""
     node = site.node
-    weight = node.arrays["weight"].astype(np.int8).reshape(len(node.arrays["bias"]), -1)
-    packed = dual_lane(weight, folded_bias(node, site.zero_point(0)), node.arrays["multiplier"], node.arrays["shift"])
+    arrays, w = node.arrays, window_of(node, site.ig)
+    weight = arrays["weight"].astype(np.int8).reshape(w.out_c, w.kernel[0], -1)
+    bias = folded_bias(node, site.zero_point(0))
+    packed = pack_pairs(weight, bias, arrays["multiplier"], arrays["shift"], site.kernel.positive)
     return spell.array(f"{site.name}_packed", packed)
 
 
@@ -132,18 +135,18 @@ def _convolution(site: Site) -> Call:
 
 def _dense(site: Site) -> Call:
     node = site.node
-    out_c, in_c = node.arrays["weight"].shape
-    fields: dict[str, int | str] = {"in_c": int(in_c), "out_c": int(out_c), "out_zero_point": site.out_zero_point}
-    if site.kernel.function == "tn_dense_dsp":
-        fields["packed"] = f"{site.name}_packed"
-        params = _with_params(site, "tn_dense_dsp_params", fields, site.inputs[0], site.output, site.scratch)
-        return _clamped(site, Call((_packed(site), *params.constants), params.statements))
-    arrays: dict[str, np.ndarray[Any, Any]] = {
-        "weight": node.arrays["weight"].astype(np.int8),
-        "bias": folded_bias(node, site.zero_point(0)),
-    }
+    out_c, in_c = (int(n) for n in node.arrays["weight"].shape)
+    weight, bias = node.arrays["weight"].astype(np.int8), folded_bias(node, site.zero_point(0))
+    fields: dict[str, int | str] = {"in_c": in_c, "out_c": out_c, "multiplier": int(node.arrays["multiplier"][0])}
+    if site.kernel.dsp:
+        fields |= {"packed": f"{site.name}_packed", "rounding": 1 + 2 * site.out_zero_point}
+        fields["shift"] = int(right_shifts(node.arrays["multiplier"], node.arrays["shift"])[0])
+        params = _with_params(site, "tn_dense_dsp_params", fields, site.inputs[0], site.output)
+        packed = spell.array(f"{site.name}_packed", pack_dense(weight, bias))
+        return _clamped(site, Call((packed, *params.constants), params.statements))
+    arrays: dict[str, np.ndarray[Any, Any]] = {"weight": weight, "bias": bias}
     fields |= {key: f"{site.name}_{key}" for key in arrays}
-    fields |= {"multiplier": int(node.arrays["multiplier"][0]), "shift": int(node.arrays["shift"][0]), **site.clamp}
+    fields |= {"shift": int(node.arrays["shift"][0]), "out_zero_point": site.out_zero_point, **site.clamp}
     params = _with_params(site, "tn_dense_params", fields, site.inputs[0], site.output)
     constants = tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items())
     return Call(constants + params.constants, params.statements)

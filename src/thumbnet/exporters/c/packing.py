@@ -1,11 +1,16 @@
-"""Weights rearranged offline into the order in which the DSP kernels read them (`kernels/dsp/dot2.S`)."""
+"""Weights rearranged offline into the order in which the DSP kernels read them (`kernels/dsp/pairs.S`, `dense.S`)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Int32s = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+
+_TAILS = {0: (), 1: ((0, -1),), 2: ((0, 1),), 3: ((0, 2), (1, -1))}  # values in lanes after the last whole four
 
 
 def right_shifts(multiplier: Int32s, shift: Int32s) -> npt.NDArray[np.int8]:
@@ -13,20 +18,52 @@ def right_shifts(multiplier: Int32s, shift: Int32s) -> npt.NDArray[np.int8]:
     return np.where(multiplier == 0, 0, -shift.astype(np.int64) - 1).astype(np.int8)
 
 
-def dual_lane(weight: npt.NDArray[np.int8], bias: Int32s, multiplier: Int32s, shift: Int32s) -> Int32s:
-    """`packed` of `tn_dot2_dsp` for weights [channels, values]; both are filled up to multiples of 4 with zeros."""
+def run_lanes(run: int) -> Ints:
+    """Which values of a run share a word: [twos, 2], -1 where a lane is empty."""
+    whole = run // 4 * 4
+    pairs = [(k + i, k + i + 2) for k in range(0, whole, 4) for i in (0, 1)]
+    tail = [tuple(whole + i if i >= 0 else -1 for i in pair) for pair in _TAILS[run % 4]]
+    return np.array(pairs + tail, np.int64).reshape(-1, 2)
+
+
+def dual_lane(weight: npt.NDArray[np.int8], bias: Int32s, lanes: Ints) -> tuple[Ints, Ints]:
+    """Initial accumulators [groups, 4] and weight words [groups, 2 * lanes] of weights [channels, values].
+
+    `lanes`: [words per channel, 2], indices of values. Channels are filled up to a multiple of 4 with zeros.
+    """
     channels, values = weight.shape
-    groups, fours = -(-channels // 4), -(-values // 4)
-    w = np.zeros((groups * 4, fours * 4), np.int64)
+    groups = -(-channels // 4)
+    w = np.zeros((groups * 4, values + 1), np.int64)  # the last value, index -1, stays 0
     w[:channels, :values] = weight
-    per_channel = np.zeros((3, groups * 4), np.int64)
-    per_channel[:, :channels] = bias, multiplier, right_shifts(multiplier, shift)
-    b, m, s = (v.reshape(groups, 4) for v in per_channel)
+    b = np.zeros(groups * 4, np.int64)
+    b[:channels] = bias
+    b = b.reshape(groups, 4)
     start = np.stack([b[:, 0], b[:, 0] + 256 * b[:, 1], b[:, 2], b[:, 2] + 256 * b[:, 3]], 1)
-    # [group, pair of channels, channel in pair, four, lane, half]: k = 4 four + 2 lane + half
-    w = w.reshape(groups, 2, 2, fours, 2, 2)
-    lanes = w[:, :, 0] + 256 * w[:, :, 1]
-    words = (lanes[..., 0, :] & 0xFFFF) | ((lanes[..., 1, :] & 0xFFFF) << 16)  # [group, pair, four, half]
-    stream = words.transpose(0, 2, 3, 1).reshape(groups, -1)
-    shifts = s @ np.array([1, 1 << 8, 1 << 16, 1 << 24])
-    return np.concatenate([start, stream, shifts[:, None], m], 1).astype(np.uint32).view(np.int32)
+    w = w[:, lanes].reshape(groups, 2, 2, len(lanes), 2)  # [group, pair of channels, channel in pair, word, lane]
+    both = w[:, :, 0] + 256 * w[:, :, 1]
+    words = (both[..., 0] & 0xFFFF) | ((both[..., 1] & 0xFFFF) << 16)
+    return start, words.transpose(0, 2, 1).reshape(groups, -1)
+
+
+def pack_pairs(weight: npt.NDArray[np.int8], bias: Int32s, multiplier: Int32s, shift: Int32s, positive: bool) -> Int32s:
+    """`packed` of pairs.S for weights [channels, runs, values of a run]."""
+    channels, runs, run = weight.shape
+    one = run_lanes(run)
+    lanes = np.concatenate([np.where(one < 0, -1, one + k * run) for k in range(runs)])
+    start, words = dual_lane(weight.reshape(channels, -1), bias, lanes)
+    per_channel = np.zeros((2, 4 * len(start)), np.int64)
+    per_channel[:, :channels] = multiplier, right_shifts(multiplier, shift)
+    m, s = (v.reshape(-1, 4) for v in per_channel)
+    shifts = (s + np.array([0, 7, 0, 7]) * positive) @ np.array([1, 1 << 8, 1 << 16, 1 << 24])
+    return _words(start, words, shifts[:, None], m)
+
+
+def pack_dense(weight: npt.NDArray[np.int8], bias: Int32s) -> Int32s:
+    """`packed` of dense.S for weights [channels, inputs]."""
+    inputs = weight.shape[1]
+    lanes = run_lanes(-(-inputs // 8) * 8)
+    return _words(*dual_lane(weight, bias, np.where(lanes < inputs, lanes, -1)))
+
+
+def _words(*parts: npt.NDArray[Any]) -> Int32s:
+    return np.concatenate(parts, 1).astype(np.uint32).view(np.int32)

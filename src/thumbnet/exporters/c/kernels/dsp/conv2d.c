@@ -4,113 +4,116 @@ typedef struct {
     int32_t top, left; /* of the pixel's window */
 } place;
 
-static const int8_t *tap(const tn_conv2d_params *p, const int8_t *in, const int8_t *pad, int32_t row, int32_t col)
+/* One row of a pixel's window: in the input, or, where it reaches beyond the image or has gaps, built in `room`. */
+static const int8_t *window_row(const tn_conv2d_params *p, const int8_t *in, place a, int32_t i, int8_t *room)
 {
-    const int inside = row >= 0 && row < p->in_h && col >= 0 && col < p->in_w;
-    return inside ? in + (row * p->in_w + col) * p->in_c : pad;
-}
-
-static int whole_rows(const tn_conv2d_params *p, place a)
-{
-    return p->dilation_w == 1 && a.left >= 0 && a.left + p->kernel_w <= p->in_w;
-}
-
-static int row_inside(const tn_conv2d_params *p, int32_t row)
-{
-    return row >= 0 && row < p->in_h;
-}
-
-/* Columns of two pixels where in_c is a multiple of 4: straight from the input, row by row or tap by tap. */
-static uint32_t *gather(const tn_conv2d_params *p, const int8_t *in, const int8_t *pad, place a, place b,
-                        uint32_t *columns)
-{
-    const int whole = whole_rows(p, a) && whole_rows(p, b);
-    for (int32_t i = 0; i < p->kernel_h; i++) {
-        const int32_t row_a = a.top + i * p->dilation_h, row_b = b.top + i * p->dilation_h;
-        if (whole && row_inside(p, row_a) && row_inside(p, row_b)) {
-            const int8_t *const from_a = in + (row_a * p->in_w + a.left) * p->in_c;
-            const int8_t *const from_b = in + (row_b * p->in_w + b.left) * p->in_c;
-            columns = tn_widen2_dsp(from_a, from_b, columns, (p->kernel_w * p->in_c) >> 2);
-            continue;
+    const int32_t row = a.top + i * p->dilation_h;
+    const int32_t depth = p->in_c;
+    if (row >= 0 && row < p->in_h) {
+        in += row * p->in_w * depth;
+        if (p->dilation_w == 1 && a.left >= 0 && a.left + p->kernel_w <= p->in_w) {
+            return in + a.left * depth;
         }
-        for (int32_t j = 0; j < p->kernel_w; j++) {
-            const int32_t shift = j * p->dilation_w;
-            columns = tn_widen2_dsp(tap(p, in, pad, row_a, a.left + shift), tap(p, in, pad, row_b, b.left + shift),
-                                    columns, p->in_c >> 2);
+        for (int32_t j = 0, col = a.left; j < p->kernel_w; j++, col += p->dilation_w) {
+            if (col >= 0 && col < p->in_w) {
+                memcpy(room + j * depth, in + col * depth, p->in_c);
+            } else {
+                memset(room + j * depth, p->in_zero_point, p->in_c);
+            }
         }
+    } else {
+        memset(room, p->in_zero_point, (size_t)(p->kernel_w * depth));
     }
-    return columns;
+    return room;
 }
 
-static int8_t *copy(int8_t *to, const int8_t *from, int32_t count)
+/* Output columns [*first, *end) whose windows lie inside the image from left to right, as far as they have no gaps. */
+static void inner_columns(const tn_conv2d_params *p, int32_t *first, int32_t *end)
 {
-    for (; count >= 4; count -= 4, to += 4, from += 4) {
-        memcpy(to, from, 4);
-    }
-    for (; count > 0; count--) {
-        *to++ = *from++;
-    }
-    return to;
-}
-
-/* One pixel's column as bytes, for channels that do not come in fours. */
-static void gather_bytes(const tn_conv2d_params *p, const int8_t *in, const int8_t *pad, place a, int8_t *column)
-{
-    const int whole = whole_rows(p, a);
-    for (int32_t i = 0; i < p->kernel_h; i++) {
-        const int32_t row = a.top + i * p->dilation_h;
-        if (whole && row_inside(p, row)) {
-            column = copy(column, in + (row * p->in_w + a.left) * p->in_c, p->kernel_w * p->in_c);
-            continue;
-        }
-        for (int32_t j = 0; j < p->kernel_w; j++) {
-            column = copy(column, tap(p, in, pad, row, a.left + j * p->dilation_w), p->in_c);
-        }
+    const int32_t room = p->in_w + p->pad_left - p->kernel_w;
+    *first = (p->pad_left + p->stride_w - 1) / p->stride_w;
+    *end = 0;
+    if (room >= 0 && p->dilation_w == 1) {
+        const int32_t last = room / p->stride_w;
+        *end = last < p->out_w ? last + 1 : p->out_w;
     }
 }
 
-/* Any window, stride, dilation and padding; one group. With k = kernel_h * kernel_w * in_c rounded up to a multiple of
- * 4, scratch holds 4 k bytes of columns, in_c bytes (rounded up likewise) of padding, and, where in_c is no multiple
- * of 4, 2 k bytes of columns as they are.
+/* Whether every pixel is computed from the one in its place: then all pixels are as good as one row. */
+static int single_taps(const tn_conv2d_params *p)
+{
+    return p->kernel_h * p->kernel_w * p->stride_h * p->stride_w == 1 && p->pad_top + p->pad_left == 0 &&
+           p->in_w == p->out_w && p->in_h >= p->out_h && p->out_h * p->out_w <= UINT16_MAX;
+}
+
+/* Any window, stride, dilation and padding; one group. `constants`: `packed` of pairs.S.
+ * Scratch: 8 bytes for each two values of each row of a window (an odd last one counts as two), and, where windows
+ * reach beyond the image or have gaps, two rows of a window, each rounded up to a multiple of 4 bytes.
  * Order: two pixels at a time in raster order, both read before either is written. */
-void tn_conv2d_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+void tn_convolve_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch, tn_tail *tail)
 {
-    const int32_t taps = (p->kernel_h * p->kernel_w * p->in_c + 3) & ~3;
-    uint32_t *const columns = (uint32_t *)scratch;
-    int8_t *const pad = (int8_t *)(columns + taps);
-    int8_t *const bytes = pad + ((p->in_c + 3) & ~3);
-    const int32_t pixels = p->out_h * p->out_w;
-    int32_t y = 0, x = 0;
-    memset(pad, p->in_zero_point, p->in_c);
-    if (p->in_c & 3) {
-        memset(bytes, 0, (size_t)(2 * taps));
+    tn_conv2d_params flat;
+    tn_pairs job;
+    int32_t first, end, y = 0, x = 0;
+    if (single_taps(p)) {
+        flat = *p;
+        flat.in_w = flat.out_w = (uint16_t)(p->out_h * p->out_w);
+        flat.in_h = flat.out_h = 1;
+        p = &flat;
     }
-    for (int32_t i = 0; i < pixels; i += 2) {
+    job.run = p->kernel_w * p->in_c;
+    job.rows = p->kernel_h;
+    job.row_step = p->dilation_h * p->in_w * p->in_c - job.run;
+    job.twos = p->kernel_h * ((job.run + 1) >> 1);
+    job.columns = (uint32_t *)scratch;
+    int8_t *const room = (int8_t *)(job.columns + 2 * job.twos);
+    job.tail = tail;
+    job.packed = (const int32_t *)p->constants;
+    job.rounding = 1 + 2 * p->out_zero_point;
+    job.channels = p->out_c;
+    job.in_step = p->stride_w * p->in_c;
+    inner_columns(p, &first, &end);
+    while (y < p->out_h) {
         const place a = {y * p->stride_h - p->pad_top, x * p->stride_w - p->pad_left};
-        place b = a;
-        int8_t *out_b = out;
-        const uint32_t *end;
-        if (i + 1 < pixels) {
+        const int32_t below = a.top + (p->kernel_h - 1) * p->dilation_h;
+        job.out_p = out;
+        job.out_q = out + p->out_c;
+        if (x >= first && x + 1 < end && a.top >= 0 && below < p->in_h) {
+            job.pairs = (end - x) >> 1;
+            job.in = in + (a.top * p->in_w + a.left) * p->in_c;
+            out += 2 * job.pairs * p->out_c;
+            x += 2 * job.pairs;
+            tn_pairs_dsp(&job);
+        } else {
+            uint32_t *columns = job.columns;
+            place b = a;
             if (++x == p->out_w) {
                 x = 0;
                 y++;
             }
-            b.top = y * p->stride_h - p->pad_top;
-            b.left = x * p->stride_w - p->pad_left;
-            out_b += p->out_c;
+            if (y < p->out_h) {
+                b.top = y * p->stride_h - p->pad_top;
+                b.left = x * p->stride_w - p->pad_left;
+                x++;
+                out += 2 * p->out_c;
+            } else { /* the last of an odd number is computed twice */
+                job.out_q = out;
+            }
+            for (int32_t i = 0; i < p->kernel_h; i++) {
+                const int8_t *const from_a = window_row(p, in, a, i, room);
+                const int8_t *const from_b = window_row(p, in, b, i, room + ((job.run + 3) & ~3));
+                columns = tn_widen2_dsp(from_a, from_b, columns, job.run);
+            }
+            tn_pair_dsp(&job);
         }
-        if (p->in_c & 3) {
-            gather_bytes(p, in, pad, a, bytes);
-            gather_bytes(p, in, pad, b, bytes + taps);
-            end = tn_widen2_dsp(bytes, bytes + taps, columns, taps >> 2);
-        } else {
-            end = gather(p, in, pad, a, b, columns);
-        }
-        tn_columns_dsp(columns, end, (const int32_t *)p->constants, p->out_c, p->out_zero_point, out, out_b);
-        out = out_b + p->out_c;
-        if (++x == p->out_w) {
+        if (x >= p->out_w) {
             x = 0;
             y++;
         }
     }
+}
+
+void tn_conv2d_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    tn_convolve_dsp(p, in, out, scratch, tn_tail_dsp);
 }

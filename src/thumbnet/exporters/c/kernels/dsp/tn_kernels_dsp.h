@@ -8,12 +8,34 @@
 extern "C" {
 #endif
 
-/* Dense layers over `packed`: see dot2.S for its layout, made by the code generator. */
+/* Convolutions of pairs of pixels: see pairs.S, which knows these offsets. */
+typedef void tn_tail(void); /* requantization of a group of channels; no C function */
+
+typedef struct {
+    uint32_t *columns;
+    uint32_t *columns_end; /* found by the kernel, as is `entry` */
+    int32_t twos;          /* words of `columns` for each pixel */
+    tn_tail *tail;
+    const int32_t *packed;
+    int8_t *out_p, *out_q;
+    int8_t *end_p;    /* unused */
+    int32_t rounding; /* 1 + 2 zero_point */
+    int32_t channels;
+    const int8_t *in; /* first run of pixel p */
+    int32_t in_step;  /* bytes to pixel q */
+    int32_t rows;     /* runs in a window */
+    int32_t row_step; /* bytes from the end of a run to the next */
+    int32_t run;      /* bytes */
+    int32_t pairs;
+} tn_pairs;
+
+/* Dense layers: see dense.S, which knows these offsets. */
 typedef struct {
     const int32_t *packed;
-    uint32_t in_c;
-    uint16_t out_c;
-    int8_t out_zero_point;
+    uint32_t in_c, out_c;
+    int32_t multiplier;
+    int32_t shift;    /* right shift - 1 */
+    int32_t rounding; /* 1 + 2 zero_point */
 } tn_dense_dsp_params;
 
 /* Sums: see add.S, which knows these offsets. */
@@ -27,36 +49,19 @@ typedef struct {
     uint32_t size;
 } tn_add_dsp_params;
 
-/* `constants` of the first two: `packed` of dot2.S. Of the others: tn_conv2d_constants with `shift` = right shift - 1. */
-tn_conv2d_function tn_conv2d_dsp, tn_conv2d_1x1_dsp;
+/* `constants` of the first two: `packed` of pairs.S. Of the others: tn_conv2d_constants with `shift` = right shift - 1. */
+tn_conv2d_function tn_conv2d_dsp, tn_conv2d_positive_dsp;
 tn_conv2d_function tn_depthwise_conv2d_k3_dsp, tn_depthwise_conv2d_k5_dsp;
-void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out, void *scratch);
+void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out);
 void tn_add_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
 void tn_add_even_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
 void tn_clamp_dsp(int8_t *values, uint32_t size, int32_t low, int32_t high);
 
-const int32_t *tn_dot2_dsp(const uint32_t *columns, const int32_t *packed, int8_t *out_p, int8_t *out_q, int32_t groups,
-                           const uint32_t *columns_end, int32_t rounding);
-uint32_t *tn_widen2_dsp(const int8_t *p, const int8_t *q, uint32_t *columns, int32_t blocks);
-
-/* All channels of two pixels from their columns. The last one to three channels, if any, pass through `rest`. */
-static inline void tn_columns_dsp(const uint32_t *columns, const uint32_t *end, const int32_t *packed, int32_t channels,
-                                  int32_t zero_point, int8_t *out_p, int8_t *out_q)
-{
-    const int32_t groups = channels >> 2;
-    const int32_t rounding = 1 + 2 * zero_point;
-    if (groups > 0) {
-        packed = tn_dot2_dsp(columns, packed, out_p, out_q, groups, end, rounding);
-    }
-    if (channels & 3) {
-        int8_t rest[2][4];
-        (void)tn_dot2_dsp(columns, packed, rest[0], rest[1], 1, end, rounding);
-        for (int32_t c = 4 * groups, i = 0; c < channels; c++, i++) {
-            out_p[c] = rest[0][i];
-            out_q[c] = rest[1][i];
-        }
-    }
-}
+void tn_convolve_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch, tn_tail *tail);
+tn_tail tn_tail_dsp, tn_tail_positive_dsp;
+uint32_t *tn_widen2_dsp(const int8_t *p, const int8_t *q, uint32_t *columns, int32_t bytes);
+void tn_pair_dsp(const tn_pairs *job);
+void tn_pairs_dsp(const tn_pairs *job);
 
 #ifdef __cplusplus
 }
