@@ -12,6 +12,8 @@ from thumbnet.version import __version__
 
 if TYPE_CHECKING:
     from thumbnet.api import profile, verify
+    from thumbnet.compiler import Compiled
+    from thumbnet.compiler import compile_model as compile  # the field's word
     from thumbnet.data import Dataset, load_data
     from thumbnet.importers import load
     from thumbnet.result import Result
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from thumbnet.story import optimize
     from thumbnet.targets import Target, available_targets, load_target
 
-_HOME = {
+_HOME = {  # the module, with the name there where that is another
     "optimize": "thumbnet.story",
+    "compile": "thumbnet.compiler:compile_model",
+    "Compiled": "thumbnet.compiler",
     "profile": "thumbnet.api",
     "verify": "thumbnet.api",
     "load": "thumbnet.importers",
@@ -35,6 +39,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Compiled",
     "Constraints",
     "Costs",
     "Dataset",
@@ -42,6 +47,7 @@ __all__ = [
     "Target",
     "__version__",
     "available_targets",
+    "compile",
     "load",
     "load_data",
     "load_target",
@@ -54,4 +60,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'thumbnet' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(import_module(module), attribute or name)

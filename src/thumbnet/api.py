@@ -1,23 +1,43 @@
-"""The smaller entrances: what a network costs, and the proof of a finished run repeated."""
+"""The smaller entrances: what a network costs, and the proof of a finished run or a compiled firmware repeated."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thumbnet.cost import estimate
-from thumbnet.emulation.verify import Proof, verify_firmware
+from thumbnet import compiled
+from thumbnet.compiler import costs_of, figures, oracle_of
+from thumbnet.cost import estimate, plan_arena, schedule
+from thumbnet.cost.peak import Peak, peak
+from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
 from thumbnet.graph.passes import clean
 from thumbnet.importers import load
+from thumbnet.importers.quantized_models import is_quantized, load_integer_graph, load_quantized
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
+from thumbnet.integer.passes import lossless
 from thumbnet.progress import Progress
 from thumbnet.results import Costs
-from thumbnet.targets import load_target
+from thumbnet.targets import Target, load_target
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What a network costs on a target, and what makes its arena as large as it is."""
+
+    graph: IntegerGraph
+    target: Target
+    costs: Costs
+    peak: Peak
+
+    def json(self) -> dict[str, Any]:
+        head = {"model": self.graph.name, "target": self.target.name, "core": self.target.core.name}
+        return {**head, **figures(self.graph, self.costs, None), "peak": self.peak.json()}
 
 
 def profile(
@@ -29,30 +49,82 @@ def profile(
 ) -> Costs:
     """What a network costs on a target, layer by layer, estimated; nothing is trained or built.
 
-    `model`: a finished run's directory (its target is the default), or anything `optimize` takes as a model.
-    `input_shape` is (channels, height, width) where the model does not tell.
+    `model`: a finished run's or a compiled firmware's directory (its target is the default), a quantized model as
+    `compile` takes it (lossless passes applied), or anything `optimize` takes. `input_shape` is (channels, height,
+    width) where the model does not tell.
     """
+    return profile_fully(model, target, input_shape=input_shape, weights=weights).costs
+
+
+def profile_fully(
+    model: Any,
+    target: str | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    weights: str | Path | None = None,
+) -> Profile:
+    """As `profile`, with the graph, the target, and who causes the peak of RAM."""
+    board = load_target(target) if target else _target_of(model)
+    graph = _integer_graph(model, input_shape, weights)
+    units = schedule(graph, board.core.isa)
+    plan = plan_arena(graph, board.core.isa, units)
+    return Profile(graph, board, estimate(graph, board, plan, units), peak(graph, plan))
+
+
+def _target_of(model: Any) -> Target:
+    """The target that a directory was made for; a Cortex-M4 for everything else."""
+    folder = Path(model) if isinstance(model, str | Path) else None
+    if folder is not None and compiled.is_compiled(folder):
+        return compiled.read_target(folder)
+    if folder is not None and (folder / "integer.json").is_file():
+        return load_target(read_json(folder / "result.json")["target"])
+    return load_target("cortex-m4")
+
+
+def _integer_graph(model: Any, input_shape: tuple[int, ...] | None, weights: str | Path | None) -> IntegerGraph:
     if isinstance(model, str | Path) and (Path(model) / "integer.json").is_file():
-        run = Path(model)
-        name = target or read_json(run / "result.json")["target"]
-        return estimate(IntegerGraph.load(run / "integer.json"), load_target(name))
-    board = load_target(target or "cortex-m4")
-    return estimate(lower(clean(load(model, input_shape=input_shape, weights=weights)), None), board)
+        return load_integer_graph(Path(model) / "integer.json")
+    if is_quantized(model):
+        return lossless(load_quantized(model).graph)
+    return lower(clean(load(model, input_shape=input_shape, weights=weights)), None)
 
 
-def verify(run_dir: str | Path, *, progress: Progress | None = None) -> Proof:
-    """Builds a finished run's firmware again, runs it on the emulated core, and compares every byte.
+def verify(folder: str | Path, *, progress: Progress | None = None) -> Proof:
+    """Builds the firmware of a finished run, or a compiled one, again, runs it on the emulated core, and compares
+    every byte.
 
-    Raises `RunError` where the run has not finished.
+    Raises `RunError` where the folder holds neither.
     """
-    run = Path(run_dir)
-    needed = ("integer.json", "result.json", "proof_inputs.npy", "firmware/model.c")
-    missing = [n for n in needed if not (run / n).is_file()]
+    return verify_fully(folder, progress=progress)[0]
+
+
+def verify_fully(folder: str | Path, *, progress: Progress | None = None) -> tuple[Proof, dict[str, Any]]:
+    """As `verify`, with the figures for programs: those of the proof, and what `compile` and `profile` tell, too."""
+    root = Path(folder)
+    is_compiled = compiled.is_compiled(root)
+    firmware = root if is_compiled else root / "firmware"
+    needed = ["integer.json", compiled.RECORD if is_compiled else "result.json", "proof_inputs.npy"]
+    missing = [str(p) for p in (*(root / n for n in needed), firmware / "model.c") if not p.is_file()]
     if missing:
-        raise RunError(f"{run} holds no finished run ({missing[0]} is missing).", "Run 'thumbnet optimize' first.")
-    graph = IntegerGraph.load(run / "integer.json")
-    target = load_target(read_json(run / "result.json")["target"])
-    inputs = np.load(run / "proof_inputs.npy", allow_pickle=False)
+        raise RunError(
+            f"{root} holds no finished run and no compiled firmware ({Path(missing[0]).name} is missing).",
+            "Run 'thumbnet optimize' or 'thumbnet compile' first.",
+        )
+    graph, oracle = load_integer_graph(root / "integer.json"), None
+    if is_compiled:
+        target, inputs, oracle = compiled.read_target(root), compiled.read_inputs(root), _oracle(root)
+    else:
+        target = load_target(read_json(root / "result.json")["target"])
+        inputs = np.load(root / "proof_inputs.npy", allow_pickle=False)
     progress = progress or Progress.quiet()
     with progress.stage("Verify on the emulated core", total=len(inputs)) as stage:
-        return verify_firmware(run / "firmware", graph, target, inputs, progress=lambda: stage.advance(1))
+        proof = verify_firmware(firmware, graph, target, inputs, progress=lambda: stage.advance(1), oracle=oracle)
+    return proof, {**proof.json(), **figures(graph, costs_of(graph, proof), proof)}
+
+
+def _oracle(folder: Path) -> Oracle | None:
+    """TFLite Micro on the original file that was compiled, if it was one."""
+    if not (folder / compiled.ORIGINAL).is_file():
+        return None
+    softmax = "drop" if compiled.read_options(folder).get("softmax") == "drop" else "keep"
+    return oracle_of(load_quantized(folder), softmax)  # type: ignore[arg-type]  # one of the two

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from thumbnet.errors import DataError, InfeasibleError, ModelError, ThumbnetError, UsageError, VerificationError
+from thumbnet.errors import DataError, InfeasibleError, ModelError, ThumbnetError, UsageError
 from thumbnet.files import write_json_atomic
 from thumbnet.version import __version__
 
@@ -26,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 
 RunDir = Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")]
+Proven = Annotated[Path, typer.Argument(help="Directory of a finished run or of a compiled firmware.", metavar="DIR")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same data and model: same firmware.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -161,6 +162,44 @@ def demo(
     _show(result)
 
 
+@app.command(name="compile")
+def compile_(
+    model: Annotated[str, typer.Argument(help="An int8 .tflite file, or what Thumbnet saved.")],
+    target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Where the firmware goes.")] = Path("firmware"),
+    softmax: Annotated[str, typer.Option(help="keep, or drop: leave a final softmax to the application.")] = "keep",
+    lossless: Annotated[bool, typer.Option(help="Take away all that no output byte depends on.")] = True,
+    inputs: Annotated[Path | None, typer.Option(help="Samples for the proof besides random ones: .npy.")] = None,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """A quantized model as verified firmware; nothing is trained."""
+    from thumbnet.targets import load_target
+
+    load_target(target)  # cheap checks before anything is imported
+    if not Path(model).exists():
+        raise ModelError(f"There is no file {model}.", "Give an int8 .tflite file.")
+    if inputs is not None and not inputs.is_file():
+        raise DataError(f"There is no file {inputs}.", "Write the samples with numpy.save.")
+    if softmax not in ("keep", "drop"):
+        raise UsageError(f"--softmax is keep or drop, not '{softmax}'.", "Leave it out to keep it.")
+    with _interruptible():
+        from thumbnet.compiler import compile_model
+
+        made = compile_model(
+            model,
+            target,
+            folder,
+            softmax="drop" if softmax == "drop" else "keep",
+            lossless=lossless,
+            inputs=inputs,
+            json_file=json_file,
+            progress=_progress(quiet),
+        )
+    for line in made.lines():
+        out.print(line)
+
+
 @app.command()
 def profile(
     model: Annotated[str, typer.Argument(help="A model as for optimize, or a run's directory.")],
@@ -171,12 +210,13 @@ def profile(
     json_file: Json = None,
 ) -> None:
     """What a network costs on a target, layer by layer."""
-    from thumbnet.api import profile as run
+    from thumbnet.api import profile_fully
 
     size = _size(input_size)
-    costs = run(model, target, input_shape=None if size is None else (channels, *size), weights=weights)
+    profiled = profile_fully(model, target, input_shape=None if size is None else (channels, *size), weights=weights)
+    costs = profiled.costs
     if json_file:
-        write_json_atomic(json_file, asdict(costs))
+        write_json_atomic(json_file, profiled.json())
     table = Table(title=f"{costs.kind}; 1 KB = 1024 bytes", title_justify="left")
     for name in ("Layer", "Operation", "Output"):
         table.add_column(name)
@@ -194,19 +234,20 @@ def profile(
         f"stack {costs.stack_bytes / 1024:.1f}), {costs.macs / 1e6:.2f} M MACs, {costs.cycles / 1e6:.2f} M cycles, "
         f"{costs.latency_ms:.1f} ms"
     )
+    out.print(f"Peak RAM: {profiled.peak}")
 
 
 @app.command()
-def verify(run_dir: RunDir, json_file: Json = None, quiet: Quiet = False) -> None:
-    """Repeat the proof of a finished run: build, run on the emulated core, compare every byte."""
+def verify(run_dir: Proven, json_file: Json = None, quiet: Quiet = False) -> None:
+    """Repeat the proof of a run or a compiled firmware: build, run on the emulated core, compare every byte."""
     with _interruptible():
-        from thumbnet.api import verify as run
+        from thumbnet.api import verify_fully
+        from thumbnet.compiler import must_hold
 
-        proof = run(run_dir, progress=_progress(quiet))
+        proof, json_ = verify_fully(run_dir, progress=_progress(quiet))
     if json_file:
-        write_json_atomic(json_file, proof.json())
-    if not proof.bit_exact:
-        raise VerificationError(f"The firmware of {run_dir} differs from the reference arithmetic.", "Report this.")
+        write_json_atomic(json_file, json_)
+    must_hold(proof, str(run_dir))
     out.print(f"Bit for bit equal on {proof.images} images, on {proof.emulator}.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class TfliteModel:
     input_type: Outside
     output_type: Outside
 
-    def original_inputs(self, stored: npt.NDArray[np.int8]) -> npt.NDArray[np.generic]:
+    def original_inputs(self, stored: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
         """int8 inputs [N, *shape] of the graph as the file wants them, in its shape (a batch axis of its own aside)."""
         x = self.graph.tensors[self.graph.inputs[0]]
         stored = stored.reshape(-1, *self.input_shape[1:])
@@ -65,7 +65,7 @@ class TfliteModel:
             return real.astype(np.float32)
         return stored
 
-    def stored_outputs(self, given: npt.NDArray[np.generic]) -> npt.NDArray[np.int8]:
+    def stored_outputs(self, given: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
         """What the file gives, as the graph's int8."""
         y = self.graph.tensors[self.graph.outputs[0]]
         given = given.reshape(-1, *y.shape)

@@ -1,0 +1,161 @@
+"""A quantized model as verified firmware, from the file to the proof, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_cases import preprocessing, residual_network, training_images
+from typer.testing import CliRunner
+
+import thumbnet
+import thumbnet.errors
+import thumbnet.importers.tflite
+from thumbnet.cli import app
+from thumbnet.cost.latency import macs
+from thumbnet.errors import DataError, ModelError, UsageError
+from thumbnet.exporters.tflite import to_tflite
+from thumbnet.graph.graph import Node
+from thumbnet.integer import simulate
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.lower import lower
+from thumbnet.training.quantize_aware import QuantizedModule, calibrate
+
+pytest.importorskip("unicorn", reason="the emulator is optional")
+pytestmark = pytest.mark.emulation
+
+SHARED = Path(os.environ.get("THUMBNET_SHARED", "")) / "models" / "mlperf_tiny"
+KEYS = {
+    "flash_bytes",
+    "code_bytes",
+    "weight_bytes",
+    "ram_bytes",
+    "arena_bytes",
+    "stack_bytes",
+    "instructions",
+    "cycles",
+}
+KEYS |= {"macs", "bit_exact", "emulator", "layers"}
+
+
+def network() -> IntegerGraph:
+    """A residual network with a softmax; every third channel before its last layer goes nowhere."""
+    base = residual_network()
+    out = base.by_name["out"]
+    weight = out.weights["weight"].copy()
+    weight[:, ::3] = 0
+    nodes = [out.with_weights(weight=weight) if n is out else n for n in base.nodes]
+    graph = base.with_nodes([*nodes, Node("probabilities", "softmax", ("out",))], ("probabilities",))
+    module = QuantizedModule(graph, {"x": preprocessing().input_qparams()})
+    calibrate(module, [training_images().normalized(slice(0, 64))])
+    return lower(module.to_graph(), module.ranges(), fixed=module.fixed)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.tflite"
+    path.write_bytes(to_tflite(network()))
+    return path
+
+
+def test_it_is_smaller_exact_and_can_be_verified_and_profiled_later(model: Path, tmp_path: Path) -> None:
+    made = thumbnet.compile(model, "cortex-m4", tmp_path / "fw", json_file=tmp_path / "figures.json")
+    assert made.proof is not None
+    assert made.proof.bit_exact
+    assert made.proof.tflm_equal in (True, None)
+    assert made.costs is not None
+    assert made.costs.macs < sum(macs(n, network()) for n in network().nodes)
+    assert any("channels removed" in line for line in made.savings)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures) >= KEYS
+    for command in ("verify", "profile"):
+        result = CliRunner().invoke(app, [command, str(tmp_path / "fw"), "--json", str(tmp_path / f"{command}.json")])
+        assert result.exit_code == 0, result.output
+        again = json.loads((tmp_path / f"{command}.json").read_text())
+        assert set(again) >= KEYS
+        assert again["macs"] == figures["macs"]
+    assert json.loads((tmp_path / "verify.json").read_text())["instructions"] == figures["instructions"]
+
+
+def test_without_lossless_passes_every_channel_stays(model: Path, tmp_path: Path) -> None:
+    plain = thumbnet.compile(model, "cortex-m3", tmp_path / "plain", lossless=False)
+    small = thumbnet.compile(model, "cortex-m3", tmp_path / "small")
+    assert plain.proof is not None
+    assert plain.proof.bit_exact
+    assert plain.costs is not None
+    assert small.costs is not None
+    assert small.costs.macs < plain.costs.macs
+    assert small.costs.flash_bytes < plain.costs.flash_bytes
+
+
+def test_a_dropped_softmax_leaves_the_logits(model: Path, tmp_path: Path) -> None:
+    made = thumbnet.compile(model, "cortex-m4", tmp_path / "fw", softmax="drop")
+    assert [n.op for n in made.graph.nodes][-1] == "dense"
+    x = np.zeros((1, 16, 16, 1), np.int8)
+    whole = network()
+    kept = simulate.trace(whole, x)[whole.nodes[-1].inputs[0]]
+    assert np.array_equal(simulate.run(made.graph, x)[made.graph.outputs[0]], kept)
+
+
+def test_compiling_again_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    sources = []
+    for _ in range(2):
+        folder = thumbnet.compile(model, "cortex-m4", tmp_path / "fw").folder
+        sources.append((folder / "model.c").read_bytes())
+    assert sources[0] == sources[1]
+
+
+def test_own_inputs_take_part_in_the_proof(model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.npy"
+    np.save(own, np.ones((5, 16, 16, 1), np.int8))
+    made = thumbnet.compile(model, "cortex-m4", tmp_path / "fw", inputs=own)
+    assert made.proof is not None
+    assert made.proof.images == 5 + 16
+    np.save(own, np.ones((5, 7), np.int8))
+    with pytest.raises(DataError, match="the model takes"):
+        thumbnet.compile(model, "cortex-m4", tmp_path / "fw2", inputs=own)
+
+
+def test_what_is_no_model_is_refused_and_nothing_is_written(model: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.tflite"
+    for content in (b"", b"hello", model.read_bytes()[:300]):
+        bad.write_bytes(content)
+        with pytest.raises(ModelError):
+            thumbnet.compile(bad, "cortex-m4", tmp_path / "fw")
+    assert not (tmp_path / "fw").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(UsageError, match="holds other files"):
+        thumbnet.compile(model, "cortex-m4", tmp_path / "mine")
+    result = CliRunner().invoke(app, ["compile", str(tmp_path / "nothing.tflite")])
+    assert isinstance(result.exception, ModelError)
+
+
+def test_damaged_files_never_give_another_error(model: Path) -> None:
+    """Bytes changed at random: an error of ours, or a model."""
+    content = model.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), int(rng.integers(1, 6))):
+            damaged[at] = int(rng.integers(0, 256))
+        try:
+            thumbnet.importers.tflite.import_tflite(bytes(damaged[: int(rng.integers(1, len(content) + 1))]))
+        except thumbnet.errors.ThumbnetError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "name", ["vww_96_int8", "pretrainedResnet_quant", "kws_ref_model", "ad01_int8", "str_ww_ref_model"]
+)
+def test_the_models_of_mlperf_tiny(name: str, tmp_path: Path) -> None:
+    path = SHARED / f"{name}.tflite"
+    if not path.is_file():
+        pytest.skip("set THUMBNET_SHARED to the folder that holds models/mlperf_tiny")
+    made = thumbnet.compile(path, "cortex-m4", tmp_path / "fw")
+    assert made.proof is not None
+    assert made.proof.bit_exact
+    assert made.proof.tflm_equal is True
