@@ -86,7 +86,9 @@ def table(data: dict[str, Any]) -> str:
     accuracy = row(
         f"accuracy, {f['accuracy']['n']} test images of modules held out", "accuracy", "{:.1f} %", "measured"
     )
-    accuracy = accuracy.replace(" |  | ", f" ({interval}) | {-drop:+.2f} points ({-high:+.1f} to {-low:+.1f}) | ")
+    accuracy = accuracy.replace(
+        " |  | ", f" ({interval}) | {-drop or 0.0:+.2f} points ({-high:+.1f} to {-low:+.1f}) | "
+    )
     rows = [
         "| | reference | Thumbnet | change | figure is |",
         "| --- | --- | --- | --- | --- |",
@@ -104,9 +106,10 @@ def table(data: dict[str, Any]) -> str:
     machine = data["machine"]
     return "\n".join(rows) + (
         f"\n\nSeed {data['seed']}, effort quick; 95 % intervals in brackets; 1 KB = 1024 bytes. The firmware equalled "
-        f"the integer arithmetic\nbyte for byte on {f['proof_images']['value']} test images and extreme inputs{again}. "
-        f"The run took {wall:.1f} minutes and {memory:.1f} GB of memory on\n{machine['cpus']} cores "
-        f"({machine['cpu']}), fine-tuning of the reference included. `python benchmarks/demo.py` makes these figures."
+        "the integer arithmetic\n"
+        f"byte for byte on {f['proof_images']['value']} test images and extreme inputs{again}.\n"
+        f"The run took {wall:.1f} minutes and {memory:.1f} GB of memory on {machine['cpus']} cores "
+        f"({machine['cpu']}), fine-tuning of the reference\nincluded. `python benchmarks/demo.py` makes these figures."
     )
 
 

@@ -107,7 +107,7 @@ class Result:
                 continue
             change = ""
             if key == "accuracy":
-                change = f"{-self.drop_points:+.2f} points"
+                change = f"{-self.drop_points or 0.0:+.2f} points"
             elif before and after:
                 change = f"÷ {before / after:.1f}"
             rows.append((label, _text(before, unit, digits), _text(after, unit, digits), change))
@@ -137,7 +137,7 @@ class Result:
         best = self.best
         return (
             f"<Result {self.summary['model']} on {self.summary['target']}: {best['accuracy']:.1f} % "
-            f"({-self.drop_points:+.2f} points), {best['flash_bytes'] / 1024:.0f} KB flash, "
+            f"({-self.drop_points or 0.0:+.2f} points), {best['flash_bytes'] / 1024:.0f} KB flash, "
             f"{best['ram_bytes'] / 1024:.0f} KB RAM, bit exact: {self.proof['bit_exact']}, in {self.run_dir}>"
         )
 
