@@ -26,11 +26,13 @@ class Stage:
     done: int = 0
     info: str = ""
     started: float = field(default_factory=lambda: time.monotonic())
+    _first: tuple[float, int] | None = None  # when the first steps were counted, and how many
 
     def advance(self, steps: int = 1, info: str = "") -> None:
         """Counts `steps` more; an empty `info` leaves the last one standing."""
         self.done += steps
         self.info = info or self.info
+        self._first = self._first or (time.monotonic(), self.done)
         self.on_change.changed(self)
 
     @property
@@ -39,8 +41,14 @@ class Stage:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds left at the rate so far; None before there is a rate."""
-        return self.seconds / self.done * max(0, self.total - self.done) if self.done > 0 else None
+        """Seconds left at the rate since the first steps were counted; None before there is a rate.
+
+        What comes before is preparation (a build, the steps that an earlier process made) and says nothing of the rest.
+        """
+        if self._first is None or self.done <= self._first[1]:
+            return None
+        since, counted = self._first
+        return (time.monotonic() - since) / (self.done - counted) * max(0, self.total - self.done)
 
 
 class _Sink:

@@ -18,11 +18,16 @@ def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_time_left_follows_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_follows_the_rate_after_the_preparation(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage("s", 10, _Sink())
+    clock = stage.started
+    monkeypatch.setattr("thumbnet.progress.time.monotonic", lambda: clock)
     assert stage.remaining is None
-    monkeypatch.setattr("thumbnet.progress.time.monotonic", lambda: stage.started + 6.0)
-    stage.done = 4
+    clock += 60.0  # a build before the first step
+    stage.advance()
+    assert stage.remaining is None
+    clock += 4.5
+    stage.advance(3)
     assert stage.remaining == pytest.approx(9.0)
 
 

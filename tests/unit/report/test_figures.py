@@ -154,6 +154,8 @@ def test_arena_marks_the_peak_and_keeps_proportions() -> None:
         {"name": "k", "kind": "scratch", "offset": 3072, "bytes": 512, "first": 1, "last": 1},
     ]
     assert live_bytes(buffers, 3) == [1024, 3584, 2048]
+    in_place = {"name": "z", "kind": "activation", "offset": 512, "bytes": 1024, "first": 0, "last": 0}
+    assert live_bytes([*buffers, in_place], 3) == [1536, 3584, 2048]
     svg = parsed(arena_timeline(buffers, ["p", "q", "r"], arena_bytes=3584, limit=4096))
     boxes = {g.findtext("title", "").split(" ")[0]: g.find("rect") for g in svg.iter("g")}
     size = {n: (float(r.get("width", 0)), float(r.get("height", 0))) for n, r in boxes.items() if r is not None}

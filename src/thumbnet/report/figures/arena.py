@@ -14,8 +14,20 @@ TINTS = 6  # neighbouring activations take turns
 
 
 def live_bytes(buffers: Sequence[BufferJson], steps: int) -> list[int]:
-    """Bytes in use at each step."""
-    return [sum(b["bytes"] for b in buffers if b["first"] <= step <= b["last"]) for step in range(steps)]
+    """Bytes in use at each step; addresses that an output shares with its input count once."""
+    spans = sorted((b["offset"], b["offset"] + b["bytes"], b["first"], b["last"]) for b in buffers)
+    return [
+        _covered([(low, high) for low, high, first, last in spans if first <= step <= last]) for step in range(steps)
+    ]
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> int:
+    """Length of the union of intervals, which come in order of their starts."""
+    total = end = 0
+    for low, high in spans:
+        total += max(0, high - max(low, end))
+        end = max(end, high)
+    return total
 
 
 def arena_timeline(
