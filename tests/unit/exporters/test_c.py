@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from firmware_networks import NETWORKS, mobile, network, samples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -60,59 +61,9 @@ def outputs(ig: IntegerGraph, folder: Path, x: np.ndarray, units: tuple[Unit, ..
     return np.stack(result)
 
 
-def samples(ig: IntegerGraph, seed: int = 0) -> np.ndarray:
-    """Random inputs, and the extremes."""
-    shape = ig.tensors[ig.inputs[0]].shape
-    x = np.random.default_rng(seed).integers(-128, 128, (4, *shape)).astype(np.int8)
-    x[1], x[2] = -128, 127
-    return x
-
-
-def mobile() -> IntegerGraph:
-    """Inverted bottlenecks with a residual, then the classifier."""
-    b = ProbeBuilder(1)
-    x = b.conv2d(b.input(17, 15, 3), 8, (3, 3), (2, 2), clamp=(-128, 90))
-    y = b.conv2d(b.depthwise_conv2d(b.conv2d(x, 24), (5, 5)), 8)
-    x = b.add(x, y)
-    x = b.conv2d(b.depthwise_conv2d(b.conv2d(x, 32), (3, 3), (2, 2)), 13)
-    x = b.lut(b.requantize(x))
-    x = b.reshape(b.global_avg_pool(x), 13)
-    b.softmax(b.dense(x, 5))
-    return b.graph()
-
-
-def squeeze_excite() -> IntegerGraph:
-    b = ProbeBuilder(2)
-    x = b.depthwise_conv2d(b.input(7, 9, 6), multiplier=2, dilation=(2, 1))
-    gate = b.lut(b.conv2d(b.global_avg_pool(x), 12))
-    x = b.mul(x, gate)
-    x = b.add(x, b.conv2d(b.global_avg_pool(x), 12), op="sub")
-    b.mul(x, x)
-    return b.graph()
-
-
-def plumbing() -> IntegerGraph:
-    b = ProbeBuilder(3)
-    x = b.pad(b.input(6, 7, 4), (1, 0, 2, 3))
-    y = b.pool("max_pool2d", x, (3, 2), (2, 1), (1, 1, 1, 0))
-    z = b.pool("avg_pool2d", x, (3, 2), (2, 1), (1, 1, 1, 0))
-    x = b.concat(y, z, b.slice(y, 2, 1, 3))
-    x = b.concat(b.slice(x, 0, 1, 4), x, axis=0)
-    x = b.resize_nearest(x, (5, 20))
-    b.conv2d(x, 9, (3, 2), (1, 2), groups=1, dilation=(1, 2), padding=(0, 1, 2, 0))
-    return b.graph()
-
-
-def grouped() -> IntegerGraph:
-    b = ProbeBuilder(4)
-    x = b.conv2d(b.input(8, 8, 12), 8, (3, 3), groups=4)
-    b.conv2d(x, 6, (1, 1), (2, 2), groups=2)
-    return b.graph()
-
-
-@pytest.mark.parametrize("network", [mobile, squeeze_excite, plumbing, grouped])
-def test_host_equals_simulator(network, tmp_path: Path) -> None:
-    ig = network()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_host_equals_simulator(name: str, tmp_path: Path) -> None:
+    ig = network(name)
     x = samples(ig)
     assert np.array_equal(outputs(ig, tmp_path, x), run(ig, x)[ig.outputs[0]])
 

@@ -40,7 +40,7 @@ void tn_cascade(const tn_stage *stages, int32_t count, int32_t rows, const int8_
 {
     int32_t done[TN_MAX_STAGES], base[TN_MAX_STAGES], need[TN_MAX_STAGES];
     const tn_conv2d_params *const last = stages[count - 1].params;
-    for (int32_t j = 0; j < count; j++) {
+    for (int32_t j = 0; j < TN_MAX_STAGES; j++) {
         done[j] = 0;
         base[j] = 0;
     }

@@ -152,7 +152,7 @@ static inline int32_t tn_high_mul(int32_t x, int32_t multiplier)
 /* round(x / 2^shift), halves away from zero. Needs shift >= 1 and x > INT32_MIN. */
 static inline int32_t tn_round_shift(int32_t x, int shift)
 {
-    return ((((x + (x >> 31)) >> (shift - 1)) + 1)) >> 1;
+    return (((x - (x < 0)) >> (shift - 1)) + 1) >> 1;
 }
 
 /* x * multiplier * 2^(shift - 31) with both roundings of TFLite Micro. */
