@@ -1,6 +1,7 @@
 """The compiler's figures next to TensorFlow Lite for Microcontrollers with CMSIS-NN.
 
     python benchmarks/firmware.py [--models vww,ds-cnn] [--targets cortex-m4] [--json FILE] [--markdown FILE]
+                                  [--kernels cmsis-nn]
 
 Compiles each model for each core, builds the firmware, runs it on the emulated core, and compares every output byte
 with tflite-micro on the original file. The MLPerf Tiny models are read from `models/mlperf_tiny` of the folder that
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 
 import thumbnet
+from thumbnet.compiler import Kernels
 from thumbnet.data import Preprocessing
 from thumbnet.errors import ThumbnetError
 from thumbnet.exporters.tflite import to_tflite
@@ -36,7 +38,7 @@ from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.integer.lower import lower
 from thumbnet.training.quantize_aware import QuantizedModule, calibrate
 
-OUT = Path(__file__).parent / "results" / "firmware.json"
+RESULTS = Path(__file__).parent / "results"
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
@@ -128,7 +130,7 @@ MODELS = {
 }  # fmt: skip
 
 
-def measure(name: str, core: str, shared: Path | None) -> dict[str, Any] | None:
+def measure(name: str, core: str, kernels: Kernels, shared: Path | None) -> dict[str, Any] | None:
     """The figures of one firmware; None where the model's file is not here."""
     model = MODELS[name]
     if callable(model.source):
@@ -138,11 +140,11 @@ def measure(name: str, core: str, shared: Path | None) -> dict[str, Any] | None:
     else:
         source = shared / "models" / "mlperf_tiny" / model.source
     with tempfile.TemporaryDirectory() as folder:
-        made = thumbnet.compile(source, core, Path(folder) / "firmware", **model.options)
+        made = thumbnet.compile(source, core, Path(folder) / "firmware", kernels=kernels, **model.options)
     found = made.json()
     keys = ("flash_bytes", "code_bytes", "weight_bytes", "ram_bytes", "arena_bytes", "stack_bytes", "instructions")
     kept = {k: found[k] for k in (*keys, "macs", "bit_exact", "original_equal", "original", "emulator", "kind")}
-    return {"model": name, "core": core, **kept, "note": made.note}
+    return {"model": name, "core": core, "kernels": kernels, **kept, "note": made.note}
 
 
 def figures(runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -204,9 +206,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS), help="some of: " + ", ".join(MODELS))
     parser.add_argument("--targets", default="cortex-m3,cortex-m4,cortex-m7,cortex-m33,cortex-m55", help="cores")
-    parser.add_argument("--json", type=Path, default=OUT)
+    parser.add_argument("--kernels", default="thumbnet", choices=("thumbnet", "cmsis-nn"), help="cmsis-nn: $CMSIS_NN")
+    parser.add_argument("--json", type=Path, help="default: results/firmware.json, or firmware-cmsis-nn.json")
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     arguments = parser.parse_args()
+    out = arguments.json or RESULTS / f"firmware{'' if arguments.kernels == 'thumbnet' else '-cmsis-nn'}.json"
     names, cores = arguments.models.split(","), arguments.targets.split(",")
     for unknown in sorted({*names} - {*MODELS} | {*cores} - {*CORES}):
         parser.error(f"unknown: {unknown}")
@@ -215,7 +219,7 @@ def main() -> None:
     for name in names:
         for core in cores:
             try:
-                run = measure(name, core, shared)
+                run = measure(name, core, arguments.kernels, shared)
             except ThumbnetError as e:
                 print(f"{name} on {core}: {e}", file=sys.stderr)
                 continue
@@ -232,10 +236,8 @@ def main() -> None:
     text = table(runs)
     print(f"\n{text}")
     machine = {"python": platform.python_version(), "system": platform.platform()}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(
-        json.dumps({"figures": list(figures(runs)), "runs": runs, "machine": machine}, indent=1) + "\n"
-    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"figures": list(figures(runs)), "runs": runs, "machine": machine}, indent=1) + "\n")
     if arguments.markdown:
         arguments.markdown.write_text(text + "\n")
 

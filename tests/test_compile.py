@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_cases import preprocessing, residual_network, training_images
+from training_cases import quantized_network
 from typer.testing import CliRunner
 
 import thumbnet
@@ -18,11 +18,7 @@ from thumbnet.cli import app
 from thumbnet.cost.latency import macs
 from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.exporters.tflite import to_tflite
-from thumbnet.graph.graph import Node
 from thumbnet.integer import simulate
-from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.lower import lower
-from thumbnet.training.quantize_aware import QuantizedModule, calibrate
 
 pytest.importorskip("unicorn", reason="the emulator is optional")
 pytestmark = pytest.mark.emulation
@@ -41,23 +37,10 @@ KEYS = {
 KEYS |= {"macs", "bit_exact", "emulator", "layers"}
 
 
-def network() -> IntegerGraph:
-    """A residual network with a softmax; every third channel before its last layer goes nowhere."""
-    base = residual_network()
-    out = base.by_name["out"]
-    weight = out.weights["weight"].copy()
-    weight[:, ::3] = 0
-    nodes = [out.with_weights(weight=weight) if n is out else n for n in base.nodes]
-    graph = base.with_nodes([*nodes, Node("probabilities", "softmax", ("out",))], ("probabilities",))
-    module = QuantizedModule(graph, {"x": preprocessing().input_qparams()})
-    calibrate(module, [training_images().normalized(slice(0, 64))])
-    return lower(module.to_graph(), module.ranges(), fixed=module.fixed)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.tflite"
-    path.write_bytes(to_tflite(network()))
+    path.write_bytes(to_tflite(quantized_network()))
     return path
 
 
@@ -67,7 +50,7 @@ def test_it_is_smaller_exact_and_can_be_verified_and_profiled_later(model: Path,
     assert made.proof.bit_exact
     assert made.proof.tflm_equal in (True, None)
     assert made.costs is not None
-    assert made.costs.macs < sum(macs(n, network()) for n in network().nodes)
+    assert made.costs.macs < sum(macs(n, quantized_network()) for n in quantized_network().nodes)
     assert any("channels removed" in line for line in made.savings)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert set(figures) >= KEYS
@@ -95,7 +78,7 @@ def test_a_dropped_softmax_leaves_the_logits(model: Path, tmp_path: Path) -> Non
     made = thumbnet.compile(model, "cortex-m4", tmp_path / "fw", softmax="drop")
     assert [n.op for n in made.graph.nodes][-1] == "dense"
     x = np.zeros((1, 16, 16, 1), np.int8)
-    whole = network()
+    whole = quantized_network()
     kept = simulate.trace(whole, x)[whole.nodes[-1].inputs[0]]
     assert np.array_equal(simulate.run(made.graph, x)[made.graph.outputs[0]], kept)
 

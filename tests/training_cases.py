@@ -7,7 +7,10 @@ import torch
 
 from thumbnet.data import Dataset, Preprocessing, dataset_from_arrays
 from thumbnet.graph.graph import Graph, Input, Node
+from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.lower import lower
 from thumbnet.training.loop import Images
+from thumbnet.training.quantize_aware import QuantizedModule, calibrate
 
 
 def conv(name: str, source: str, inputs: int, outputs: int, rng: np.random.Generator, **attrs: object) -> Node:
@@ -98,3 +101,16 @@ def chain_network(size: int = 64, width: int = 16) -> Graph:
 
 def some_inputs(count: int = 24, size: int = 16) -> torch.Tensor:
     return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def quantized_network() -> IntegerGraph:
+    """A residual network with a softmax; every third channel before its last layer goes nowhere."""
+    base = residual_network()
+    out = base.by_name["out"]
+    weight = out.weights["weight"].copy()
+    weight[:, ::3] = 0
+    nodes = [out.with_weights(weight=weight) if n is out else n for n in base.nodes]
+    graph = base.with_nodes([*nodes, Node("probabilities", "softmax", ("out",))], ("probabilities",))
+    module = QuantizedModule(graph, {"x": preprocessing().input_qparams()})
+    calibrate(module, [training_images().normalized(slice(0, 64))])
+    return lower(module.to_graph(), module.ranges(), fixed=module.fixed)

@@ -12,8 +12,9 @@ from thumbnet import compiled
 from thumbnet.compiler import costs_of, figures, oracle_of
 from thumbnet.cost import estimate, plan_arena, schedule
 from thumbnet.cost.peak import Peak, peak
+from thumbnet.emulation.cmsis_nn import locate
 from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
-from thumbnet.errors import RunError
+from thumbnet.errors import RunError, UsageError
 from thumbnet.files import read_json
 from thumbnet.graph.passes import clean
 from thumbnet.importers import load
@@ -64,6 +65,10 @@ def profile_fully(
     weights: str | Path | None = None,
 ) -> Profile:
     """As `profile`, with the graph, the target, and who causes the peak of RAM."""
+    if isinstance(model, str | Path) and compiled.is_compiled(Path(model)) and compiled.calls_cmsis_nn(Path(model)):
+        raise UsageError(
+            f"{model} calls CMSIS-NN, whose costs are not modelled.", "Run 'thumbnet verify': it counts them."
+        )
     board = load_target(target) if target else _target_of(model)
     graph = _integer_graph(model, input_shape, weights)
     units = schedule(graph, board.core.isa)
@@ -89,16 +94,19 @@ def _integer_graph(model: Any, input_shape: tuple[int, ...] | None, weights: str
     return lower(clean(load(model, input_shape=input_shape, weights=weights)), None)
 
 
-def verify(folder: str | Path, *, progress: Progress | None = None) -> Proof:
+def verify(folder: str | Path, *, cmsis_nn: str | Path | None = None, progress: Progress | None = None) -> Proof:
     """Builds the firmware of a finished run, or a compiled one, again, runs it on the emulated core, and compares
     every byte.
 
-    Raises `RunError` where the folder holds neither.
+    `cmsis_nn` is the library's folder for firmware that calls it, by default the one it was compiled with. Raises
+    `RunError` where the folder holds neither.
     """
-    return verify_fully(folder, progress=progress)[0]
+    return verify_fully(folder, cmsis_nn=cmsis_nn, progress=progress)[0]
 
 
-def verify_fully(folder: str | Path, *, progress: Progress | None = None) -> tuple[Proof, dict[str, Any]]:
+def verify_fully(
+    folder: str | Path, *, cmsis_nn: str | Path | None = None, progress: Progress | None = None
+) -> tuple[Proof, dict[str, Any]]:
     """As `verify`, with the figures for programs: those of the proof, and what `compile` and `profile` tell, too."""
     root = Path(folder)
     is_compiled = compiled.is_compiled(root)
@@ -110,15 +118,19 @@ def verify_fully(folder: str | Path, *, progress: Progress | None = None) -> tup
             f"{root} holds no finished run and no compiled firmware ({Path(missing[0]).name} is missing).",
             "Run 'thumbnet optimize' or 'thumbnet compile' first.",
         )
-    graph, oracle = load_integer_graph(root / "integer.json"), None
+    graph, oracle, library = load_integer_graph(root / "integer.json"), None, None
     if is_compiled:
+        if compiled.calls_cmsis_nn(root):
+            library = locate(cmsis_nn or str(compiled.read_options(root).get("cmsis_nn", "")))
         target, inputs, oracle = compiled.read_target(root), compiled.read_inputs(root), _oracle(root)
     else:
         target = load_target(read_json(root / "result.json")["target"])
         inputs = np.load(root / "proof_inputs.npy", allow_pickle=False)
     progress = progress or Progress.quiet()
     with progress.stage("Verify on the emulated core", total=len(inputs)) as stage:
-        proof = verify_firmware(firmware, graph, target, inputs, progress=lambda: stage.advance(1), oracle=oracle)
+        proof = verify_firmware(
+            firmware, graph, target, inputs, progress=lambda: stage.advance(1), oracle=oracle, library=library
+        )
     return proof, {**proof.json(), **figures(graph, costs_of(graph, proof), proof)}
 
 

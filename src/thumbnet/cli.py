@@ -28,6 +28,7 @@ out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() e
 RunDir = Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")]
 Proven = Annotated[Path, typer.Argument(help="Directory of a finished run or of a compiled firmware.", metavar="DIR")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+CmsisNN = Annotated[Path | None, typer.Option(help="Folder of CMSIS-NN; default: $CMSIS_NN.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same data and model: same firmware.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
@@ -169,6 +170,8 @@ def compile_(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where the firmware goes.")] = Path("firmware"),
     softmax: Annotated[str, typer.Option(help="keep, or drop: leave a final softmax to the application.")] = "keep",
     lossless: Annotated[bool, typer.Option(help="Take away all that no output byte depends on.")] = True,
+    kernels: Annotated[str, typer.Option(help="thumbnet, or cmsis-nn: calls of Arm's library.")] = "thumbnet",
+    cmsis_nn: CmsisNN = None,
     inputs: Annotated[Path | None, typer.Option(help="Samples for the proof besides random ones: .npy.")] = None,
     json_file: Json = None,
     quiet: Quiet = False,
@@ -183,6 +186,8 @@ def compile_(
         raise DataError(f"There is no file {inputs}.", "Write the samples with numpy.save.")
     if softmax not in ("keep", "drop"):
         raise UsageError(f"--softmax is keep or drop, not '{softmax}'.", "Leave it out to keep it.")
+    if kernels not in ("thumbnet", "cmsis-nn"):
+        raise UsageError(f"--kernels is thumbnet or cmsis-nn, not '{kernels}'.", "Leave it out for our own.")
     with _interruptible():
         from thumbnet.compiler import compile_model
 
@@ -192,6 +197,8 @@ def compile_(
             folder,
             softmax="drop" if softmax == "drop" else "keep",
             lossless=lossless,
+            kernels="cmsis-nn" if kernels == "cmsis-nn" else "thumbnet",
+            cmsis_nn=cmsis_nn,
             inputs=inputs,
             json_file=json_file,
             progress=_progress(quiet),
@@ -238,13 +245,13 @@ def profile(
 
 
 @app.command()
-def verify(run_dir: Proven, json_file: Json = None, quiet: Quiet = False) -> None:
+def verify(run_dir: Proven, cmsis_nn: CmsisNN = None, json_file: Json = None, quiet: Quiet = False) -> None:
     """Repeat the proof of a run or a compiled firmware: build, run on the emulated core, compare every byte."""
     with _interruptible():
         from thumbnet.api import verify_fully
         from thumbnet.compiler import must_hold
 
-        proof, json_ = verify_fully(run_dir, progress=_progress(quiet))
+        proof, json_ = verify_fully(run_dir, cmsis_nn=cmsis_nn, progress=_progress(quiet))
     if json_file:
         write_json_atomic(json_file, json_)
     must_hold(proof, str(run_dir))

@@ -78,7 +78,11 @@ def read_target(folder: Path) -> Target:
 
 
 def read_options(folder: Path) -> dict[str, Any]:
-    return {k: v for k, v in _record(folder).items() if k in ("softmax", "lossless")}
+    return {k: v for k, v in _record(folder).items() if k in ("softmax", "lossless", "kernels", "cmsis_nn")}
+
+
+def calls_cmsis_nn(folder: Path) -> bool:
+    return bool(read_options(folder).get("kernels") == "cmsis-nn")
 
 
 def read_inputs(folder: Path) -> npt.NDArray[np.int8]:

@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet import compiled
-from thumbnet.cost import estimate, plan_arena, schedule
+from thumbnet.cost import Unit, estimate, plan_arena, schedule
+from thumbnet.cost.cmsis_nn import units as cmsis_nn_units
 from thumbnet.cost.latency import macs
 from thumbnet.cost.peak import Peak, peak
+from thumbnet.emulation.cmsis_nn import locate
 from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
 from thumbnet.errors import DataError, TargetError, ToolchainError, UsageError, VerificationError
 from thumbnet.exporters.c import emit, write_firmware
@@ -33,6 +35,7 @@ from thumbnet.targets import Target, load_target
 
 Int8s = npt.NDArray[np.int8]
 Softmax = Literal["keep", "drop"]
+Kernels = Literal["thumbnet", "cmsis-nn"]
 
 RANDOM_INPUTS = 16
 MAX_INPUT_BYTES = 1 << 30
@@ -103,6 +106,8 @@ def compile_model(
     *,
     softmax: Softmax = "keep",
     lossless: bool = True,
+    kernels: Kernels = "thumbnet",
+    cmsis_nn: str | Path | None = None,
     inputs: str | Path | npt.NDArray[Any] | None = None,
     json_file: str | Path | None = None,
     progress: Progress | None = None,
@@ -112,7 +117,8 @@ def compile_model(
     `model`: an int8 `.tflite` file, an `IntegerGraph`, or a file or directory that
     holds one. `softmax="drop"` leaves a final softmax to the application. `lossless` runs the passes that take work
     away and keep every output byte. `inputs` adds samples of your own to the random and extreme ones of the proof: an
-    array or `.npy` file [N, *input shape], int8 as stored, or float in real units.
+    array or `.npy` file [N, *input shape], int8 as stored, or float in real units. `kernels="cmsis-nn"` emits calls of
+    Arm's CMSIS-NN for all layers that it computes exactly; `cmsis_nn` is its folder (default: $CMSIS_NN).
 
     Raises `ModelError` and `UnsupportedOpError` for a model that cannot be compiled, `TargetError` for an unknown
     target, `ToolchainError` where the firmware does not build or fit, and `VerificationError` where it computes
@@ -121,20 +127,25 @@ def compile_model(
     board, folder = load_target(target), Path(out)
     if softmax not in ("keep", "drop"):
         raise UsageError(f"softmax is 'keep' or 'drop', not '{softmax}'.", "Leave it out to keep it.")
+    if kernels not in ("thumbnet", "cmsis-nn"):
+        raise UsageError(f"kernels is 'thumbnet' or 'cmsis-nn', not '{kernels}'.", "Leave it out for our own.")
+    library = locate(cmsis_nn) if kernels == "cmsis-nn" else None
     compiled.may_write(folder)
     source = load_quantized(model)
     graph = optimized(source.graph, softmax, lossless)
     samples = proof_inputs(graph, inputs)
-    units = schedule(graph, board.core.isa)
+    units = _units(graph, board, kernels)
     plan = plan_arena(graph, board.core.isa, units)
     vector = samples[0].tobytes(), simulate.run(graph, samples[:1])[graph.outputs[0]].tobytes()
     files = emit(graph, board, plan=plan, units=units, test_vector=vector)
     compiled.forget(folder)
     write_firmware(folder, files)
-    options = {"softmax": softmax, "lossless": lossless}
+    options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels}
+    options |= {"cmsis_nn": str(library)} if library else {}
     compiled.write_record(folder, source, graph, target, options, list(files), samples)
-    proof, note = _proof(folder, graph, board, samples, oracle_of(source, softmax), progress or Progress.quiet())
-    costs = costs_of(graph, proof) if proof else _estimate(graph, board)
+    oracle = oracle_of(source, softmax)
+    proof, note = _proof(folder, graph, board, samples, oracle, library, progress or Progress.quiet())
+    costs = costs_of(graph, proof) if proof else None if library else _estimate(graph, board)
     savings = tuple(lossless_report(source.graph, graph)) if lossless else ()
     made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings)
     if json_file is not None:
@@ -151,6 +162,10 @@ def optimized(graph: IntegerGraph, softmax: Softmax, lossless: bool) -> IntegerG
     return drop_softmax(graph) if softmax == "drop" else graph
 
 
+def _units(graph: IntegerGraph, target: Target, kernels: Kernels) -> tuple[Unit, ...]:
+    return cmsis_nn_units(graph, target.core.isa) if kernels == "cmsis-nn" else schedule(graph, target.core.isa)
+
+
 def must_hold(proof: Proof, what: str) -> None:
     """Raises `VerificationError` where the firmware, or the simulator, differs from what it is compared with."""
     if not proof.bit_exact:
@@ -165,14 +180,22 @@ def must_hold(proof: Proof, what: str) -> None:
 
 
 def _proof(
-    folder: Path, graph: IntegerGraph, target: Target, samples: Int8s, oracle: Oracle | None, progress: Progress
+    folder: Path,
+    graph: IntegerGraph,
+    target: Target,
+    samples: Int8s,
+    oracle: Oracle | None,
+    library: Path | None,
+    progress: Progress,
 ) -> tuple[Proof | None, str]:
     """The proof; None and the reason where no emulator for the core is installed."""
     missing = missing_emulator(target)
     if missing:
         return None, missing
     with progress.stage("Verify on the emulated core", total=len(samples)) as stage:
-        done = verify_firmware(folder, graph, target, samples, progress=lambda: stage.advance(1), oracle=oracle)
+        done = verify_firmware(
+            folder, graph, target, samples, progress=lambda: stage.advance(1), oracle=oracle, library=library
+        )
     return done, ""
 
 

@@ -87,9 +87,11 @@ def test_a_damaged_result(thumbnet: Run, here: Path) -> None:
 @pytest.mark.slow
 def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(images: Path) -> None:
     command = [sys.executable, "-m", "thumbnet", "optimize", *MODEL, "--run-dir", "r"]
-    # A shell in the background starts its children with SIGINT ignored.
-    listen = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **listen) as run:
+
+    def listen() -> None:  # a shell in the background starts its children with SIGINT ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as run:
         assert run.stderr is not None
         for line in run.stderr:
             if line.startswith("Fit candidates"):

@@ -25,7 +25,7 @@ def machine_for(
     if target.core.qemu_machine is not None and qemu.available():
         memory = qemu.memory_for(target)
         out = firmware.elf.with_name(f"{target.name}-{target.core.qemu_machine}.elf")
-        relinked = build(firmware_dir, target, out, memory=memory)
+        relinked = build(firmware_dir, target, out, memory=memory, library=firmware.library)
         return qemu.QemuMachine(relinked, input_bytes, output_bytes), relinked
     if target.core.unicorn_model is not None:
         raise ToolchainError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
+from thumbnet.emulation import cmsis_nn
 from thumbnet.emulation.sizes import Image, read_image
 from thumbnet.errors import ToolchainError
 from thumbnet.targets import Target
@@ -63,6 +65,7 @@ class Firmware:
     target: Target
     memory: Memory
     compiler: str  # "zig 0.17.1"
+    library: Path | None = None  # CMSIS-NN, where the firmware calls it
 
     @cached_property
     def image(self) -> Image:
@@ -78,9 +81,11 @@ def build(
     compiler: Compiler = "zig",
     optimize: Literal["speed", "size"] = "speed",
     memory: Memory | None = None,
+    library: Path | None = None,
 ) -> Firmware:
     """Compiles all `*.c` and `*.S` under `firmware_dir` with our start-up code and links them for `target`.
 
+    `library` is the folder of CMSIS-NN for firmware that calls it.
     `out` is the ELF file to write (default: `build/<target>.elf` in the folder). Equal inputs give an equal
     memory image. Raises `ToolchainError` with the compiler's own words where something does not build or the
     program does not fit the target's memory.
@@ -98,15 +103,14 @@ def build(
         script.write_text(_linker_script((runtime / "link.ld").read_text(), memory))
         linked = Path(scratch) / "firmware.elf"
         own = [runtime / "startup.c", runtime / "memory.c"]
-        includes = [
-            f"-I{firmware_dir.resolve()}",
-            f"-I{firmware_dir.resolve() / 'kernels'}",
-            f"-I{runtime / 'include'}",
-        ]
+        headers = [f"-I{runtime / 'include'}", *([f"-I{library / 'Include'}"] if library else [])]
+        archives = [str(_archive(library, target, compiler, [*command, *headers]))] if library else []
         _run(
             [
                 *command,
-                *includes,
+                f"-I{firmware_dir.resolve()}",
+                f"-I{firmware_dir.resolve() / 'kernels'}",
+                *headers,
                 *(f"-D{d}" for d in defines),
                 "-nostartfiles",
                 "-Wl,--gc-sections",
@@ -117,13 +121,14 @@ def build(
                 "-o",
                 str(linked),
                 *(str(s) for s in [*own, *sources]),
+                *archives,
                 *(("-nostdlib", "-lgcc") if compiler == "gcc" else ()),
             ],
             firmware_dir,
             target,
         )
         _move(linked, out)
-    return Firmware(out, target, memory, version(compiler))
+    return Firmware(out, target, memory, version(compiler), library)
 
 
 @lru_cache
@@ -170,6 +175,25 @@ def compile_for_host(source: Path, out: Path, flags: Sequence[str] = ()) -> None
             raise ToolchainError(f"{source.name} does not compile for {platform.machine()}: {done.stderr[-2000:]}")
         out.parent.mkdir(parents=True, exist_ok=True)
         _move(library, out)
+
+
+def _archive(library: Path, target: Target, compiler: Compiler, command: list[str]) -> Path:
+    """CMSIS-NN as an archive, compiled once for each core, compiler, flags and content of its files."""
+    sources = cmsis_nn.sources(library)
+    h = hashlib.sha256("\n".join((version(compiler), *command[:-2])).encode())
+    for file in (*sorted((library / "Include").rglob("*.h")), *sources):
+        h.update(file.relative_to(library).as_posix().encode() + file.read_bytes())
+    archive = cache_dir() / "cmsis_nn" / f"{target.core.name}-{h.hexdigest()[:24]}.a"
+    if archive.is_file():
+        return archive
+    tool = [*zig(), "ar"] if compiler == "zig" else [_gcc().removesuffix("gcc") + "ar"]
+    with tempfile.TemporaryDirectory(prefix="thumbnet-") as scratch:
+        _run([*command, "-c", *map(str, sources)], Path(scratch), target)
+        objects = sorted(p.name for p in Path(scratch).glob("*.o"))
+        _run([*tool, "rcs", "library.a", *objects], Path(scratch), target)
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        _move(Path(scratch) / "library.a", archive)
+    return archive
 
 
 def _sources(firmware_dir: Path) -> list[Path]:

@@ -99,20 +99,22 @@ def verify_firmware(
     *,
     progress: Callable[[], object] | None = None,
     oracle: Oracle | None = None,
+    library: Path | None = None,
 ) -> Proof:
     """Builds the firmware, runs it over `inputs` (int8 [N, *shape]) and extreme vectors, and compares every byte.
 
     `oracle` says whether another runtime gives the outputs that are expected, and which one (None: why not); by
-    default that is TFLite Micro on the graph written as TFLite. `progress` is called once per image. A difference is
-    no exception: it makes `bit_exact` False. Raises `ToolchainError` where compiler or emulator fail and
-    `VerificationError` where the firmware faults or writes where it may not.
+    default that is TFLite Micro on the graph written as TFLite. `library` is the CMSIS-NN that the firmware calls.
+    `progress` is called once per image. A difference is no exception: it makes `bit_exact` False. Raises
+    `ToolchainError` where compiler or emulator fail and `VerificationError` where the firmware faults or writes where
+    it may not.
     """
     if len(inputs) == 0:
         raise VerificationError("There is no image to verify the firmware with.", "Give at least one.")
     extremes = extreme_vectors(inputs.shape[1:])
     vectors = np.concatenate([inputs, extremes])
     expected = _flat(simulate.run(ig, vectors)[ig.outputs[0]])
-    firmware = build(firmware_dir, target)
+    firmware = build(firmware_dir, target, library=library)
     machine, emulated = machine_for(firmware_dir, firmware, vectors[0].size, expected.shape[1])
     machine.check(vectors[0].tobytes())
     others = [type(machine)(emulated, vectors[0].size, expected.shape[1]) for _ in range(_machines(len(vectors)) - 1)]

@@ -54,6 +54,7 @@ def emit(
         "layers": layers(ig, plan, units),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
         "dsp": any(s.startswith("dsp/") for s in sources),
+        "cmsis_nn": any(s.startswith("cmsis_nn/") for s in sources),
         "assembly": any(s.endswith(".S") for s in sources),
         "test_vector": test_vector is not None,
     }

@@ -8,7 +8,7 @@ from thumbnet.cost.kernels import Kernel
 from thumbnet.cost.memory import offsets
 from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.schedule import Unit
-from thumbnet.exporters.c import spell
+from thumbnet.exporters.c import calls_cmsis_nn, spell
 from thumbnet.exporters.c.calls import Site, call, convolution_constants
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
@@ -43,7 +43,7 @@ def layers(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[L
         if unit.rows:
             found += _cascade(ig, unit, sites, [place[ig.nodes[step].name] for step in unit.nodes])
         else:
-            made = call(sites[0])
+            made = calls_cmsis_nn.SPELLERS.get(sites[0].kernel.function, call)(sites[0])
             found.append(Layer(_title(sites[0].node, ig), "\n".join(made.constants), made.statements))
     return found
 
