@@ -1,10 +1,12 @@
-"""Measures every kernel on every core that the emulator runs, and writes `src/thumbnet/cost/measured.json`.
+"""Measures every kernel on every core that Unicorn runs, and writes `src/thumbnet/cost/measured.json`.
 
 For each kernel and core, a firmware with many shapes of it runs in the emulator; instructions and modelled cycles of
 each call are fitted (non-negative least squares on relative errors) to the loop counts in `thumbnet.cost.features`. A
 second firmware with the kernel alone gives code size, tables and stack. Run it after a change to a kernel:
 
     python benchmarks/fit_latency.py [--core cortex-m4] [--only tn_conv2d] [--json FILE]
+
+The Helium kernels have a script of their own, fit_latency_mve.py.
 """
 
 from __future__ import annotations
@@ -23,15 +25,17 @@ from scipy.optimize import nnls
 
 from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
 from thumbnet.cost.flash import constant_bytes
-from thumbnet.cost.kernels import Kernel, choose, window_of
+from thumbnet.cost.kernel import Kernel, window_of
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.latency import features_of, unit_latency
 from thumbnet.cost.measured import Measured, source_hash
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, single
 from thumbnet.cost.schedule import cascade as make_cascade
 from thumbnet.emulation.cycles import call_costs
+from thumbnet.emulation.machines import Machine, machine_for
 from thumbnet.emulation.toolchain import Firmware, build, version
-from thumbnet.emulation.unicorn import Run, UnicornMachine
+from thumbnet.emulation.unicorn import Run
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets import Isa, Target, load_target
@@ -168,23 +172,23 @@ def many(probes: list[Probe]) -> IntegerGraph:
 
 def built(
     ig: IntegerGraph, target: Target, folder: Path, units: tuple[Unit, ...] | None = None
-) -> tuple[Firmware, UnicornMachine]:
+) -> tuple[Firmware, Machine]:
     write_firmware(folder, emit(ig, target, units=units))
-    firmware = build(folder, target)
     a, b = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
-    return firmware, UnicornMachine(firmware, a.bytes, b.bytes)
+    machine, firmware = machine_for(folder, build(folder, target), a.bytes, b.bytes)
+    return firmware, machine
 
 
-def executed(machine: UnicornMachine, ig: IntegerGraph) -> Run:
+def executed(machine: Machine, ig: IntegerGraph) -> Run:
     """The second run: the first one is for the emulator's own checks."""
     data = np.random.default_rng(0).bytes(ig.tensors[ig.inputs[0]].bytes)
     machine.run(data)
     return machine.run(data)
 
 
-def speed(function: str, target: Target, folder: Path) -> dict[str, Any]:
+def speed(function: str, probes: list[Probe], target: Target, folder: Path) -> dict[str, Any]:
     """Coefficients for instructions and cycles, and the worst relative error of the former."""
-    ig = many(probes_of(function))
+    ig = many(probes)
     firmware, machine = built(ig, target, folder)
     executed(machine, ig)
     calls = iter(call_costs(machine.counts(), firmware.image, target.core))
@@ -208,12 +212,21 @@ def speed(function: str, target: Target, folder: Path) -> dict[str, Any]:
     return fitted
 
 
-def size(function: str, target: Target, folder: Path) -> dict[str, Any]:
+def alone(function: str, probes: list[Probe], isa: Isa) -> IntegerGraph:
+    """A network of this kernel and nothing else: the first probe that is one."""
+    for shape, make in probes:
+        b = ProbeBuilder(7)
+        make(b, b.input(*shape))
+        ig = b.graph()
+        kernel = choose(ig.nodes[0], ig, isa)
+        if len(ig.nodes) == 1 and kernel.function == function and not kernel.clamped:
+            return ig
+    raise AssertionError(f"no probe is a network of {function} alone")
+
+
+def size(function: str, probes: list[Probe], target: Target, folder: Path) -> dict[str, Any]:
     """Functions, tables and stack of a firmware with one node of this kernel."""
-    b = ProbeBuilder(7)
-    shape, make = probes_of(function)[0]
-    make(b, b.input(*shape))
-    ig = b.graph()
+    ig = alone(function, probes, target.core.isa)
     firmware, machine = built(ig, target, folder)
     run = executed(machine, ig)
     sizes, seen = {}, set()
@@ -221,9 +234,7 @@ def size(function: str, target: Target, folder: Path) -> dict[str, Any]:
         if f.address not in seen and f.name != "model_invoke":
             sizes[f.name] = f.bytes
             seen.add(f.address)
-    kernel = choose(ig.nodes[0], ig, target.core.isa)
-    assert kernel.function == function, (function, kernel.function)
-    constants = sum(constant_bytes(ig.nodes[0], ig, kernel))
+    constants = sum(constant_bytes(ig.nodes[0], ig, choose(ig.nodes[0], ig, target.core.isa)))
     invoke = firmware.image.symbol("model_invoke").bytes
     total = sum(-(-n // 4) * 4 for n in (*sizes.values(), invoke))
     return {
@@ -296,8 +307,9 @@ def _unique(name: str, function: str) -> str:
 
 
 def functions_of(target: Target) -> list[str]:
-    """Kernels that this core may run."""
-    return [f for f in (*CONVOLUTIONS, *FEATURES) if target.core.isa != "generic" or not f.endswith("_dsp")]
+    """Kernels that this core may run, Helium left out."""
+    others = ("_mve",) if target.core.isa != "generic" else ("_mve", "_dsp")
+    return [f for f in (*CONVOLUTIONS, *FEATURES) if not f.endswith(others)]
 
 
 def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
@@ -310,8 +322,8 @@ def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
         isa: Isa = board.core.isa if function.endswith("_dsp") else "generic"
         target = replace(board, core=replace(board.core, isa=isa))
         with tempfile.TemporaryDirectory() as folder:
-            sizes = size(function, target, Path(folder) / "one")
-            fitted = speed(function, target, Path(folder) / "many")
+            sizes = size(function, probes_of(function), target, Path(folder) / "one")
+            fitted = speed(function, probes_of(function), target, Path(folder) / "many")
         base, rest = sizes.pop("base"), sizes.pop("rest")
         kernels[function] = {**sizes, **fitted}
         print(

@@ -16,6 +16,7 @@ import thumbnet.errors
 import thumbnet.importers.tflite
 from thumbnet.cli import app
 from thumbnet.cost.latency import macs
+from thumbnet.emulation import qemu
 from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer import simulate
@@ -61,6 +62,20 @@ def test_it_is_smaller_exact_and_can_be_verified_and_profiled_later(model: Path,
         assert set(again) >= KEYS
         assert again["macs"] == figures["macs"]
     assert json.loads((tmp_path / "verify.json").read_text())["instructions"] == figures["instructions"]
+
+
+@pytest.mark.parametrize(("core", "emulator"), [("cortex-m33", "unicorn 2"), ("cortex-m55", "qemu ")])
+def test_the_emulator_is_chosen_by_the_core_and_named(core: str, emulator: str, model: Path, tmp_path: Path) -> None:
+    if emulator == "qemu " and not qemu.available():
+        pytest.skip(f"{qemu.PROGRAM} is not installed")
+    folder = str(tmp_path / "fw")
+    for command in (["compile", str(model), "--target", core, "-o", folder], ["verify", folder]):
+        result = CliRunner().invoke(app, [*command, "--json", str(tmp_path / "figures.json")])
+        assert result.exit_code == 0, result.output
+        assert f"on {emulator}" in result.output
+        figures = json.loads((tmp_path / "figures.json").read_text())
+        assert figures["emulator"].startswith(emulator)
+        assert figures["bit_exact"] is True
 
 
 def test_without_lossless_passes_every_channel_stays(model: Path, tmp_path: Path) -> None:

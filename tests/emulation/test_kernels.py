@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thumbnet.cost.kernels import choose, window_of
+from thumbnet.cost.kernel import window_of
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.memory import plan_arena
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, cascade, single

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from thumbnet.targets import load_target
 pytest.importorskip("unicorn", reason="the emulator is optional")
 pytestmark = pytest.mark.emulation
 
+needs_qemu = pytest.mark.skipif(not qemu.available(), reason=f"{qemu.PROGRAM} is not installed")
 TARGETS = ["rp2040", "stm32f103c8", "nrf52840", "stm32h743zi", "stm32u575zi", "ensemble-e7"]
 
 
@@ -101,6 +103,17 @@ def test_two_verifications_give_one_proof(tmp_path: Path) -> None:
     a = verify_firmware(firmware(tmp_path / "a"), network(), load_target("nrf52840"), images())
     b = verify_firmware(firmware(tmp_path / "b"), network(), load_target("nrf52840"), images())
     assert a == b
+
+
+@needs_qemu
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"])
+def test_both_emulators_give_one_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, core: str) -> None:
+    """The same instructions in every layer, the same stack, the same bytes."""
+    a = verify_firmware(firmware(tmp_path / "a", core), network(), load_target(core), images())
+    monkeypatch.setattr("thumbnet.emulation.unicorn.available", lambda: False)
+    b = verify_firmware(firmware(tmp_path / "b", core), network(), load_target(core), images())
+    assert (a.emulator.split()[0], b.emulator.split()[0]) == ("unicorn", "qemu")
+    assert replace(b, emulator=a.emulator) == a
 
 
 def test_a_network_too_large_for_the_board_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from thumbnet.cost.kernels import Window
+from thumbnet.cost.kernel import Window
 
 MAX_STAGES = 12  # TN_MAX_STAGES in tn_kernels.h
 

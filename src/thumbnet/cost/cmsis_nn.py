@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from thumbnet.cost.kernels import Kernel, Overlap, choose, window_of
+from thumbnet.cost.kernel import Kernel, Overlap, window_of
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.schedule import Unit, single
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets.target import Isa

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from thumbnet.cost.kernels import Kernel, window_of
+from thumbnet.cost.kernel import Kernel, window_of
+from thumbnet.cost.kernels_mve import blocks_of, runs_of
 from thumbnet.cost.measured import Measured
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
-# sizeof of the parameter structs in tn_kernels.h on a 32-bit core
+# sizeof of the parameter structs in the kernels' headers on a 32-bit core; `_positive` ones have the same
 STRUCT_BYTES = {
     "tn_conv2d": 32 + 16,
     "tn_depthwise_conv2d": 32 + 16,
     "tn_dense": 22,
     "tn_conv2d_dsp": 32,
-    "tn_conv2d_positive_dsp": 32,
     "tn_depthwise_conv2d_k3_dsp": 32 + 16,
     "tn_depthwise_conv2d_k5_dsp": 32 + 16,
     "tn_dense_dsp": 24,
+    "tn_conv2d_mve": 32,
+    "tn_conv2d_rows_mve": 32,
+    "tn_conv2d_narrow_mve": 32,
+    "tn_depthwise_conv2d_mve": 32,
+    "tn_dense_mve": 24,
+    "tn_add_mve": 36,
+    "tn_mul_mve": 16,
+    "tn_max_pool2d_mve": 18,
+    "tn_avg_pool2d_mve": 18,
+    "tn_global_avg_pool_mve": 18,
     "tn_add": 28,
     "tn_add_dsp": 32,
     "tn_add_even_dsp": 32,
@@ -36,8 +46,10 @@ STRUCT_BYTES = {
 def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple[int, int]:
     """(weights, parameters and tables) that the node puts into flash, each array rounded up to its alignment."""
     weight = int(node.arrays["weight"].size) if "weight" in node.arrays else 0
-    struct = _aligned(STRUCT_BYTES.get(kernel.function, 0))
-    if kernel.packed:
+    struct = _aligned(STRUCT_BYTES.get(kernel.function.replace("_positive", ""), 0))
+    if kernel.family == "mve" and weight:
+        return weight, struct + _packed_mve(node, ig, kernel.function) - weight
+    if kernel.family == "dsp" and node.op in ("conv2d", "dense"):
         groups = -(-len(node.arrays["bias"]) // 4)
         words = 4 + (
             5 + 2 * window_of(node, ig).twos if node.op != "dense" else 8 * -(-node.arrays["weight"].shape[1] // 8)
@@ -51,6 +63,19 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     if node.op == "lut":
         return 0, 256
     return 0, struct
+
+
+def _packed_mve(node: IntegerNode, ig: IntegerGraph, function: str) -> int:
+    """Bytes of weights and parameters, by groups of four channels: see `thumbnet.exporters.c.packing_mve`."""
+    groups = -(-len(node.arrays["bias"]) // 4)
+    if node.op == "dense":
+        return 16 * groups * (4 * blocks_of(node.arrays["weight"].shape[1]) + 1)
+    w = window_of(node, ig)
+    if node.op == "depthwise_conv2d":
+        return groups * (4 * w.taps + 36)
+    runs = runs_of(w, function)
+    head = 0 if "_narrow" in function else 4
+    return head + groups * (64 * runs * blocks_of(w.taps * w.in_c // runs) + 36)
 
 
 def functions_of(units: Iterable[Unit]) -> set[str]:

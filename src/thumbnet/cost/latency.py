@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from thumbnet.cost.cascade import pieces
 from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
-from thumbnet.cost.kernels import Kernel, Window, window_of
+from thumbnet.cost.kernel import Kernel, Window, window_of
 from thumbnet.cost.measured import KernelCost, Measured, measured
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode

@@ -1,7 +1,8 @@
 """Code sizes, stack depths and speed coefficients of the kernels, measured once per core, shipped as `measured.json`.
 
-`benchmarks/fit_latency.py` writes the file. It holds the hash of the kernels' sources, and a test compares that with
-the sources at hand: whoever changes a kernel measures again.
+`benchmarks/fit_latency.py` writes the file, `benchmarks/fit_latency_mve.py` that of the Helium kernels,
+`measured_mve.json`. They hold the hash of the kernels' sources, and a test compares that with the sources at hand:
+whoever changes a kernel measures again.
 """
 
 from __future__ import annotations
@@ -57,38 +58,39 @@ class Measured:
         return Measured(data["base_functions"], data["base_bytes"], kernels)
 
 
-# Cores that no emulator here can run take the figures of their nearest relative.
-_STAND_INS = {"cortex-m55": "cortex-m33", "cortex-m85": "cortex-m33"}
+_STAND_INS = {"cortex-m55": "cortex-m33"}  # for all but Helium kernels
 
 
-@lru_cache(maxsize=1)
-def _file() -> dict[str, object]:
-    data: dict[str, object] = json.loads((files("thumbnet.cost") / "measured.json").read_text(encoding="utf-8"))
+@lru_cache(maxsize=2)
+def _file(helium: bool) -> dict[str, Any]:
+    name = "measured_mve.json" if helium else "measured.json"
+    data: dict[str, Any] = json.loads((files("thumbnet.cost") / name).read_text(encoding="utf-8"))
     return data
 
 
-def source_hash() -> str:
-    """SHA-256 over the kernels' sources as they are now."""
+def source_hash(helium: bool = False) -> str:
+    """SHA-256 over the kernels' sources as they are now: those for Helium, or all others."""
     h = hashlib.sha256()
     folder = files("thumbnet") / "exporters" / "c" / "kernels"
-    for isa in sorted((f for f in folder.iterdir() if f.name != "cmsis_nn"), key=lambda f: f.name):
-        for source in sorted(isa.iterdir(), key=lambda f: f.name):
-            h.update(f"{isa.name}/{source.name}\n".encode())
+    measured = {"mve"} if helium else {"generic", "dsp"}
+    for family in sorted((f for f in folder.iterdir() if f.name in measured), key=lambda f: f.name):
+        for source in sorted(family.iterdir(), key=lambda f: f.name):
+            h.update(f"{family.name}/{source.name}\n".encode())
             h.update(source.read_bytes())
     return h.hexdigest()
 
 
-def measured_sources() -> str:
+def measured_sources(helium: bool = False) -> str:
     """Hash of the kernel sources that were measured."""
-    return str(_file()["sources"])
+    return str(_file(helium)["sources"])
 
 
 @lru_cache(maxsize=16)
 def measured(core: str) -> Measured:
     """Raises `TargetError` for a core without measurements."""
-    cores = _file()["cores"]
-    assert isinstance(cores, dict)
-    name = core if core in cores else _STAND_INS.get(core, core)
+    cores, helium = _file(False)["cores"], _file(True)["cores"]
+    name = _STAND_INS.get(core, core)
     if name not in cores:
         raise TargetError(f"There are no kernel measurements for the core '{core}'.", f"Known: {', '.join(cores)}.")
-    return Measured.of(cores[name])
+    own = helium.get(core, {})
+    return Measured.of({**cores[name], **own, "kernels": {**cores[name]["kernels"], **own.get("kernels", {})}})

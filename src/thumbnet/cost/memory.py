@@ -1,7 +1,7 @@
 """Plans the arena: lifetimes of tensors and scratch, and offsets so that no two live buffers meet.
 
 A kernel that reads and writes in raster order may write its output over its input as long as it does not outrun itself
-(`thumbnet.cost.kernels.Overlap`). That is how a 1x1 convolution's input lives in the tail of its output, and how a
+(`thumbnet.cost.kernel.Overlap`). That is how a 1x1 convolution's input lives in the tail of its output, and how a
 depthwise convolution needs no second copy of its tensor.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from thumbnet.cost.kernels import Overlap
+from thumbnet.cost.kernel import Overlap
 from thumbnet.cost.lifetimes import Lifetimes, aligned, lifetimes
 from thumbnet.cost.plan import ArenaPlan, Buffer
 from thumbnet.cost.schedule import Unit, schedule

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from thumbnet.cost.cascade import MAX_STAGES, Replay, cascade_distance, replay, rows_of
-from thumbnet.cost.kernels import Kernel, Overlap, Window, choose, window_of
+from thumbnet.cost.kernel import Kernel, Overlap, Window, window_of
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.lifetimes import Lifetimes, aligned, lifetimes
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets.target import Isa

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thumbnet.cost.cascade import cascade_distance, replay, rows_of
-from thumbnet.cost.kernels import Overlap, Window, choose, raster_distance, window_of
+from thumbnet.cost.kernel import Overlap, Window, raster_distance, window_of
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.lifetimes import lifetimes
 from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.plan import ArenaPlan, Buffer

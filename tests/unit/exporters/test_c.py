@@ -14,7 +14,8 @@ from firmware_networks import NETWORKS, mobile, network, samples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from thumbnet.cost.kernels import choose, window_of
+from thumbnet.cost.kernel import window_of
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, cascade

@@ -139,12 +139,17 @@ def references(elf: ELFFile) -> dict[str, set[str]]:
     return found
 
 
+def _is_internal(header: Path) -> bool:
+    """Whether only kernels include it: those for Helium need a compiler that has it."""
+    return header.parent.name == "kernels" and not header.name.startswith("tn_kernels")
+
+
 def test_cxx_includes_every_header(tmp_path: Path) -> None:
     compiler = [shutil.which("c++")] if shutil.which("c++") else [sys.executable, "-m", "ziglang", "c++"]
     flags = [w for w in WARNINGS if w != "-Wstrict-prototypes"]
     for family in FAMILIES:
         folder = firmware(network("mobile"), family, tmp_path / family)
-        headers = sorted(p.relative_to(folder) for p in folder.rglob("*.h"))
+        headers = sorted(p.relative_to(folder) for p in folder.rglob("*.h") if not _is_internal(p))
         text = "".join(f'#include "{h}"\n' for h in headers)
         (folder / "use.cpp").write_text(f"{text}int main() {{ return model_quantize_pixel(3, 0); }}\n")
         command = [*compiler, "-std=c++11", *flags, f"-I{folder}", f"-I{folder / 'kernels'}", "-fsyntax-only"]

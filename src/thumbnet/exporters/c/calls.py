@@ -3,75 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from thumbnet.cost.kernels import Kernel, even_inputs, exact_input, window_of
-from thumbnet.exporters.c import spell
-from thumbnet.exporters.c.packing import pack_dense, pack_pairs, right_shifts
-from thumbnet.integer.graph import IntegerGraph, IntegerNode
-
-
-@dataclass(frozen=True)
-class Call:
-    """C text of one node: definitions of its constants, and statements (one each line)."""
-
-    constants: tuple[str, ...]
-    statements: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A node with everything its call is spelled from."""
-
-    node: IntegerNode
-    ig: IntegerGraph
-    kernel: Kernel
-    name: str  # C identifier
-    inputs: tuple[str, ...]  # C expressions of addresses
-    output: str
-    scratch: str
-
-    @property
-    def clamp(self) -> dict[str, int | str]:
-        return {"low": self.node.clamp[0], "high": self.node.clamp[1]}
-
-    def zero_point(self, i: int) -> int:
-        return self.ig.tensors[self.node.inputs[i]].zero_point
-
-    @property
-    def out_zero_point(self) -> int:
-        return self.ig.tensors[self.node.name].zero_point
-
-    @property
-    def size(self) -> int:
-        return self.ig.tensors[self.node.name].bytes
-
-
-def folded_bias(node: IntegerNode, zero_point: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Bias minus zero point times the sum of the channel's weights, modulo 2^32, so that kernels need no offset."""
-    weight = node.arrays["weight"].astype(np.int64)
-    axes = tuple(range(weight.ndim - 1)) if node.op == "depthwise_conv2d" else tuple(range(1, weight.ndim))
-    bias = node.arrays["bias"].astype(np.int64) - zero_point * weight.sum(axes)
-    folded: np.ndarray[Any, np.dtype[np.int32]] = bias.astype(np.uint32).view(np.int32)
-    return folded
+from thumbnet.cost.kernel import window_of
+from thumbnet.exporters.c import calls_cmsis_nn, calls_dsp, calls_mve, spell
+from thumbnet.exporters.c.site import Call, Definitions, Site, channel_constants, folded_bias, with_params
+from thumbnet.targets.target import Isa
 
 
 def call(site: Site) -> Call:
     """Constants and statements of the node; none where nothing is computed."""
     if not site.kernel.function:
         return Call((), ())
-    return SPELLERS[site.node.op](site)
+    speller = calls_cmsis_nn.SPELLERS.get(site.kernel.function) or _FAMILIES[site.kernel.family][site.node.op]
+    made = speller(site)
+    if not site.kernel.clamp:
+        return made
+    low, high = site.node.clamp
+    return Call(made.constants, (*made.statements, f"{site.kernel.clamp}({site.output}, {site.size}, {low}, {high});"))
 
 
-def _with_params(site: Site, kind: str, fields: Mapping[str, int | str], *addresses: str) -> Call:
-    arguments = ", ".join((f"&{site.name}", *addresses))
-    return Call((spell.struct(kind, site.name, fields),), (f"{site.kernel.function}({arguments});",))
+def convolution_constants(site: Site) -> Definitions:
+    """Definitions of everything that a convolution's `tn_conv2d_params`, called `site.name`, needs, and the struct."""
+    definitions, address = _CONVOLUTIONS[site.kernel.family](site)
+    groups = int(site.node.attrs.get("groups", 1))
+    fields: dict[str, int | str] = {"constants": address, "groups": groups, "strip": site.kernel.strip}
+    return (*definitions, spell.struct("tn_conv2d_params", site.name, {**fields, **_geometry(site), **site.clamp}))
 
 
 def _geometry(site: Site) -> dict[str, int | str]:
+    """Fields of tn_conv2d_params: shapes, window and zero points."""
     w = window_of(site.node, site.ig)
     fields: dict[str, int | str] = {"in_h": w.in_h, "in_w": w.in_w, "in_c": w.in_c}
     fields |= {"out_h": w.out_h, "out_w": w.out_w, "out_c": w.out_c}
@@ -81,75 +44,27 @@ def _geometry(site: Site) -> dict[str, int | str]:
     return fields | {"in_zero_point": site.zero_point(0), "out_zero_point": site.out_zero_point}
 
 
-def _clamped(site: Site, made: Call) -> Call:
-    """Adds the second pass that clamps the output, where the kernel leaves that open."""
-    if not site.kernel.clamped:
-        return made
-    low, high = site.node.clamp
-    return Call(made.constants, (*made.statements, f"tn_clamp_dsp({site.output}, {site.size}, {low}, {high});"))
-
-
-def _packed(site: Site) -> str:
-    """The weights of a convolution for pairs.S: a row of the window is one run."""
-    node = site.node
-    arrays, w = node.arrays, window_of(node, site.ig)
-    weight = arrays["weight"].astype(np.int8).reshape(w.out_c, w.kernel[0], -1)
-    bias = folded_bias(node, site.zero_point(0))
-    packed = pack_pairs(weight, bias, arrays["multiplier"], arrays["shift"], site.kernel.positive)
-    return spell.array(f"{site.name}_packed", packed)
-
-
-def _channel_constants(site: Site) -> tuple[str, ...]:
-    """The arrays of tn_conv2d_constants, and the struct itself."""
-    node = site.node
-    weight, multiplier, shift = (node.arrays[k] for k in ("weight", "multiplier", "shift"))
-    arrays: dict[str, np.ndarray[Any, Any]] = {
-        "weight": (np.moveaxis(weight, -1, 0) if node.op == "depthwise_conv2d" else weight).astype(np.int8),
-        "bias": folded_bias(node, site.zero_point(0)),
-        "multiplier": multiplier.astype(np.int32),
-        "shift": right_shifts(multiplier, shift) if site.kernel.dsp else shift.astype(np.int8),
-    }
-    fields: dict[str, int | str] = {key: f"{site.name}_{key}" for key in arrays}
-    return (
-        *(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()),
-        spell.struct("tn_conv2d_constants", f"{site.name}_constants", fields),
-    )
-
-
-def convolution_constants(site: Site) -> tuple[str, ...]:
-    """Definitions of everything that a convolution's `tn_conv2d_params`, called `site.name`, needs, and the struct."""
-    constants: tuple[str, ...]
-    if site.kernel.packed:
-        constants, address = (_packed(site),), f"{site.name}_packed"
-    else:
-        constants, address = _channel_constants(site), f"&{site.name}_constants"
-    groups = int(site.node.attrs.get("groups", 1))
-    fields: dict[str, int | str] = {"constants": address, "groups": groups, "strip": site.kernel.strip}
-    return (*constants, spell.struct("tn_conv2d_params", site.name, {**fields, **_geometry(site), **site.clamp}))
-
-
 def _convolution(site: Site) -> Call:
     statement = f"{site.kernel.function}(&{site.name}, {site.inputs[0]}, {site.output}, {site.scratch});"
-    return _clamped(site, Call(convolution_constants(site), (statement,)))
+    return Call(convolution_constants(site), (statement,))
 
 
 def _dense(site: Site) -> Call:
-    node = site.node
-    out_c, in_c = (int(n) for n in node.arrays["weight"].shape)
-    weight, bias = node.arrays["weight"].astype(np.int8), folded_bias(node, site.zero_point(0))
-    fields: dict[str, int | str] = {"in_c": in_c, "out_c": out_c, "multiplier": int(node.arrays["multiplier"][0])}
-    if site.kernel.dsp:
-        fields |= {"packed": f"{site.name}_packed", "rounding": 1 + 2 * site.out_zero_point}
-        fields["shift"] = int(right_shifts(node.arrays["multiplier"], node.arrays["shift"])[0])
-        params = _with_params(site, "tn_dense_dsp_params", fields, site.inputs[0], site.output)
-        packed = spell.array(f"{site.name}_packed", pack_dense(weight, bias))
-        return _clamped(site, Call((packed, *params.constants), params.statements))
-    arrays: dict[str, np.ndarray[Any, Any]] = {"weight": weight, "bias": bias}
-    fields |= {key: f"{site.name}_{key}" for key in arrays}
-    fields |= {"shift": int(node.arrays["shift"][0]), "out_zero_point": site.out_zero_point, **site.clamp}
-    params = _with_params(site, "tn_dense_params", fields, site.inputs[0], site.output)
-    constants = tuple(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items())
-    return Call(constants + params.constants, params.statements)
+    weight = site.node.arrays["weight"].astype(np.int8)
+    arrays: dict[str, np.ndarray[Any, Any]] = {"weight": weight, "bias": folded_bias(site.node, site.zero_point(0))}
+    fields: dict[str, int | str] = {
+        "in_c": weight.shape[1],
+        "out_c": weight.shape[0],
+        "multiplier": int(site.node.arrays["multiplier"][0]),
+        **{key: f"{site.name}_{key}" for key in arrays},
+        "shift": int(site.node.arrays["shift"][0]),
+        "out_zero_point": site.out_zero_point,
+        **site.clamp,
+    }
+    params = with_params(site, "tn_dense_params", fields, site.inputs[0], site.output)
+    return Call(
+        (*(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()), *params.constants), params.statements
+    )
 
 
 def _period(site: Site) -> int:
@@ -159,8 +74,6 @@ def _period(site: Site) -> int:
 
 
 def _add(site: Site) -> Call:
-    if site.kernel.dsp:
-        return _add_dsp(site)
     multipliers = [int(m) for m in site.node.attrs["multipliers"]]
     shifts = [int(s) for s in site.node.attrs["shifts"]]
     fields: dict[str, int | str] = {
@@ -178,26 +91,7 @@ def _add(site: Site) -> Call:
         "out_zero_point": site.out_zero_point,
         **site.clamp,
     }
-    return _with_params(site, "tn_add_params", fields, *site.inputs, site.output)
-
-
-def _add_dsp(site: Site) -> Call:
-    attrs, exact = site.node.attrs, exact_input(site.node)
-    assert exact is not None  # or the kernel would not have been chosen
-    other = 1 - exact
-    even = even_inputs(site.node)
-    fields: dict[str, int | str] = {
-        "multiplier": int(attrs["multipliers"][other]),
-        "shift": 0 if even else -int(attrs["shifts"][other]) - 1,
-        "constant_x": -(site.zero_point(exact) << 19),
-        "constant_y": -(site.zero_point(other) << (22 if even else 21)),
-        "out_multiplier": int(attrs["multipliers"][2]),
-        "out_shift": -int(attrs["shifts"][2]) - 1,
-        "rounding": 1 + 2 * site.out_zero_point,
-        "size": site.size,
-    }
-    made = _with_params(site, "tn_add_dsp_params", fields, site.inputs[exact], site.inputs[other], site.output)
-    return _clamped(site, made)
+    return with_params(site, "tn_add_params", fields, *site.inputs, site.output)
 
 
 def _mul(site: Site) -> Call:
@@ -211,7 +105,7 @@ def _mul(site: Site) -> Call:
         "out_zero_point": site.out_zero_point,
         **site.clamp,
     }
-    return _with_params(site, "tn_mul_params", fields, *site.inputs, site.output)
+    return with_params(site, "tn_mul_params", fields, *site.inputs, site.output)
 
 
 def _pool(site: Site) -> Call:
@@ -230,7 +124,7 @@ def _pool(site: Site) -> Call:
         "pad_left": w.padding[1],
         **site.clamp,
     }
-    return _with_params(site, "tn_pool_params", fields, site.inputs[0], site.output)
+    return with_params(site, "tn_pool_params", fields, site.inputs[0], site.output)
 
 
 def _global_avg_pool(site: Site) -> Call:
@@ -244,12 +138,14 @@ def _global_avg_pool(site: Site) -> Call:
         "out_zero_point": site.out_zero_point,
         **site.clamp,
     }
-    return _with_params(site, "tn_global_avg_pool_params", fields, site.inputs[0], site.output)
+    return with_params(site, "tn_global_avg_pool_params", fields, site.inputs[0], site.output)
 
 
 def _lut(site: Site) -> Call:
     table = spell.array(f"{site.name}_table", site.node.arrays["table"].astype(np.int8))
-    return Call((table,), (f"tn_lut({site.name}_table, {site.size}, {site.inputs[0]}, {site.output});",))
+    return Call(
+        (table,), (f"{site.kernel.function}({site.name}_table, {site.size}, {site.inputs[0]}, {site.output});",)
+    )
 
 
 def _requantize(site: Site) -> Call:
@@ -261,7 +157,7 @@ def _requantize(site: Site) -> Call:
         "out_zero_point": site.out_zero_point,
         **site.clamp,
     }
-    return _with_params(site, "tn_requantize_params", fields, site.inputs[0], site.output)
+    return with_params(site, "tn_requantize_params", fields, site.inputs[0], site.output)
 
 
 def _axis(site: Site, shape: tuple[int, ...]) -> int:
@@ -300,14 +196,14 @@ def _pad(site: Site) -> Call:
     top, left, bottom, right = (int(p) for p in site.node.attrs["padding"])
     fields: dict[str, int | str] = {"in_h": h, "in_w": w, "channels": c, "top": top, "left": left}
     fields |= {"bottom": bottom, "right": right, "value": site.zero_point(0)}
-    return _with_params(site, "tn_pad_params", fields, site.inputs[0], site.output)
+    return with_params(site, "tn_pad_params", fields, site.inputs[0], site.output)
 
 
 def _resize(site: Site) -> Call:
     h, w, c = site.ig.tensors[site.node.inputs[0]].shape
     out_h, out_w, _ = site.ig.tensors[site.node.name].shape
     fields: dict[str, int | str] = {"in_h": h, "in_w": w, "channels": c, "out_h": out_h, "out_w": out_w}
-    return _with_params(site, "tn_resize_params", fields, site.inputs[0], site.output)
+    return with_params(site, "tn_resize_params", fields, site.inputs[0], site.output)
 
 
 def _softmax(site: Site) -> Call:
@@ -319,7 +215,7 @@ def _softmax(site: Site) -> Call:
         "depth": shape[-1],
         "shift": int(site.node.attrs["shift"]),
     }
-    return _with_params(site, "tn_softmax_params", fields, site.inputs[0], site.output)
+    return with_params(site, "tn_softmax_params", fields, site.inputs[0], site.output)
 
 
 SPELLERS: Mapping[str, Callable[[Site], Call]] = {
@@ -339,4 +235,18 @@ SPELLERS: Mapping[str, Callable[[Site], Call]] = {
     "requantize": _requantize,
     "resize_nearest": _resize,
     "softmax": _softmax,
+}
+
+# A family's own spelling comes before the generic one.
+_FAMILIES: Mapping[Isa, Mapping[str, Callable[[Site], Call]]] = {
+    "generic": SPELLERS,
+    "dsp": {**SPELLERS, **calls_dsp.SPELLERS},
+    "mve": {**SPELLERS, **calls_mve.SPELLERS},
+}
+
+# What `constants` of tn_conv2d_params points to, and its address.
+_CONVOLUTIONS: Mapping[Isa, Callable[[Site], tuple[Definitions, str]]] = {
+    "generic": lambda site: channel_constants(site, site.node.arrays["shift"].astype(np.int8)),
+    "dsp": calls_dsp.convolution,
+    "mve": calls_mve.convolution,
 }

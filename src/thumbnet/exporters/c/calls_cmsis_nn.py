@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.cost.kernels import window_of
+from thumbnet.cost.kernel import window_of
 from thumbnet.exporters.c import spell
-from thumbnet.exporters.c.calls import Call, Site
+from thumbnet.exporters.c.site import Call, Site
 
 
 def _pair(wh: Sequence[int]) -> str:

@@ -53,7 +53,7 @@ def emit(
         **_interface(ig, target, plan, preprocessing or {}),
         "layers": layers(ig, plan, units),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
-        "dsp": any(s.startswith("dsp/") for s in sources),
+        "headers": _headers(sources),
         "cmsis_nn": any(s.startswith("cmsis_nn/") for s in sources),
         "assembly": any(s.endswith(".S") for s in sources),
         "test_vector": test_vector is not None,
@@ -79,6 +79,13 @@ def _flat(source: str) -> str:
     isa, name = source.split("/")
     stem, suffix = name.rsplit(".", 1)
     return f"kernels/{name}" if isa == "generic" or suffix == "h" else f"kernels/{stem}_{isa}.{suffix}"
+
+
+def _headers(sources: list[str]) -> list[str]:
+    """What model.c includes from `kernels`."""
+    families = {s.split("/")[0] for s in sources}
+    ours = [f"tn_kernels_{family}.h" for family in ("dsp", "mve") if family in families] or ["tn_kernels.h"]
+    return [*ours, *(["tn_cmsis_nn.h"] if "cmsis_nn" in families else [])]
 
 
 def _kernel_files(sources: list[str]) -> dict[str, str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thumbnet.cost.kernels import Kernel
+from thumbnet.cost.kernel import Kernel
 from thumbnet.cost.memory import offsets
 from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.schedule import Unit
-from thumbnet.exporters.c import calls_cmsis_nn, spell
-from thumbnet.exporters.c.calls import Site, call, convolution_constants
+from thumbnet.exporters.c import spell
+from thumbnet.exporters.c.calls import call, convolution_constants
+from thumbnet.exporters.c.site import Site
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 
@@ -43,7 +44,7 @@ def layers(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[L
         if unit.rows:
             found += _cascade(ig, unit, sites, [place[ig.nodes[step].name] for step in unit.nodes])
         else:
-            made = calls_cmsis_nn.SPELLERS.get(sites[0].kernel.function, call)(sites[0])
+            made = call(sites[0])
             found.append(Layer(_title(sites[0].node, ig), "\n".join(made.constants), made.statements))
     return found
 
@@ -51,7 +52,7 @@ def layers(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[L
 def _cascade(ig: IntegerGraph, unit: Unit, sites: list[Site], places: list[int]) -> list[Layer]:
     first, last = sites[0], sites[-1]
     stages = [
-        f"{{.run = {s.kernel.function}, .clamp = {'tn_clamp_dsp' if s.kernel.clamped else 'NULL'}, "
+        f"{{.run = {s.kernel.function}, .clamp = {s.kernel.clamp or 'NULL'}, "
         f".params = &{s.name}, .offset = {0 if s is last else place}}}"
         for s, place in zip(sites, places, strict=True)
     ]

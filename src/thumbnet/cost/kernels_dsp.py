@@ -1,0 +1,144 @@
+"""Which kernel for the DSP extension computes a node, and what it needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from thumbnet.cost.kernel import (
+    Kernel,
+    Overlap,
+    even_inputs,
+    exact_input,
+    raster_distance,
+    strip_overlap,
+    strip_rows,
+    window_of,
+)
+from thumbnet.integer.graph import IntegerGraph, IntegerNode
+
+_ROWS = ("dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise_rows.S")
+_MAX_DOUBLED = 1 << 30  # accumulators are doubled before the high product
+_MAX_LANE = 1 << 23  # of the channel in the upper half of a dual lane
+
+
+def choose_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    """The kernel for cores with the DSP extension; None where there is none or the node misses its conditions."""
+    match node.op:
+        case "conv2d":
+            return _conv2d(node, ig)
+        case "depthwise_conv2d":
+            return _depthwise(node, ig)
+        case "dense":
+            return _dense(node, ig)
+        case "add":
+            return _add(node, ig)
+    return None
+
+
+def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    if not _right_shifts(node) or int(node.attrs["groups"]) != 1 or not _lanes_fit(node, ig):
+        return None
+    w = window_of(node, ig)
+    scratch = 8 * w.twos
+    if not w.inside or w.dilation[1] != 1:
+        scratch += 2 * _fours(w.run)
+    more, suffix = (("dsp/conv2d_positive.c",), "_positive") if _positive(node, ig) else ((), "")
+    return _kernel(
+        node, f"tn_conv2d{suffix}_dsp", ("dsp/pairs.S", "dsp/conv2d.c", *more), scratch, Overlap(raster_distance(w))
+    )
+
+
+def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    fits = _right_shifts(node) and _lanes_fit(node, ig) and _one_scale(node) and _shifts_up_to(node, 23)
+    return _kernel(node, "tn_dense_dsp", ("dsp/dense.S",), 0, None) if fits else None
+
+
+def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    """None where scales are not as TFLite Micro makes them, or an input repeats."""
+    exact, shifts = exact_input(node), node.attrs["shifts"]
+    sizes = {ig.tensors[v].bytes for v in (*node.inputs, node.name)}
+    if exact is None or len(sizes) != 1 or node.attrs["left_shift"] != 20 or not -31 <= shifts[2] <= -1:
+        return None
+    even = even_inputs(node)
+    if not even and not -31 <= shifts[1 - exact] <= -1:
+        return None
+    function = "tn_add_even_dsp" if even else "tn_add_dsp"
+    return _kernel(node, function, ("dsp/add.S",), 0, Overlap(0), Overlap(0))
+
+
+def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    w = window_of(node, ig)
+    if (
+        not _right_shifts(node)
+        or w.kernel not in ((3, 3), (5, 5))
+        or w.stride[1] > 2
+        or w.dilation != (1, 1)
+        or w.in_c != w.out_c
+    ):
+        return None
+    weight = node.arrays["weight"].reshape(-1, w.out_c).T.astype(np.int32)
+    if _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point).max(initial=0) >= _MAX_DOUBLED:
+        return None
+    # rows are read in groups of four outputs
+    pitch = ((_fours(w.out_w) - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
+    rows, strip = strip_rows(w, 2 * pitch)
+    function = f"tn_depthwise_conv2d_k{w.kernel[0]}_dsp"
+    sources = (f"dsp/depthwise_conv2d_k{w.kernel[0]}.c", *_ROWS)
+    return _kernel(node, function, sources, rows * pitch * 2, strip_overlap(w, strip), strip=strip)
+
+
+def _kernel(
+    node: IntegerNode, function: str, sources: tuple[str, ...], scratch: int, *overlaps: Overlap | None, strip: int = 0
+) -> Kernel:
+    clamped = node.clamp != (-128, 127)
+    common = ("dsp/tn_kernels_dsp.h", *(("dsp/clamp.S",) if clamped else ()))
+    return Kernel(function, (*common, *sources), scratch, overlaps, strip, clamped)
+
+
+def _fours(n: int) -> int:
+    return -(-n // 4) * 4
+
+
+def _right_shifts(node: IntegerNode) -> bool:
+    """The fast requantization needs a right shift of at least 1; a multiplier of 0 gives the zero point at any."""
+    shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
+    return bool(np.all((multiplier == 0) | ((shift <= -1) & (shift >= -31))))
+
+
+def _shifts_up_to(node: IntegerNode, limit: int, channels: slice = slice(None)) -> bool:
+    """Whether no right shift of these channels is larger, multipliers of 0 aside."""
+    shift, multiplier = node.arrays["shift"][channels], node.arrays["multiplier"][channels]
+    return bool(np.all((multiplier == 0) | (shift >= -limit)))
+
+
+def _one_scale(node: IntegerNode) -> bool:
+    return all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))
+
+
+def _positive(node: IntegerNode, ig: IntegerGraph) -> bool:
+    """Whether the clamp swallows everything below the zero point, and both roundings fit one step (see pairs.S)."""
+    swallowed = node.clamp[0] >= ig.tensors[node.name].zero_point
+    return swallowed and _shifts_up_to(node, 23) and _shifts_up_to(node, 16, slice(1, None, 2))
+
+
+def _lanes_fit(node: IntegerNode, ig: IntegerGraph) -> bool:
+    """Whether two channels can share 16-bit lanes without loss (see pairs.S). Even channels lie in the lower half."""
+    weight = node.arrays["weight"].reshape(len(node.arrays["bias"]), -1).astype(np.int32)
+    pairs = weight[: len(weight) // 2 * 2].reshape(-1, 2, weight.shape[1])
+    if (pairs[:, 0] + 256 * pairs[:, 1]).min(initial=0) < -(1 << 15):
+        return False
+    largest = _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point)
+    return bool(largest.max(initial=0) < _MAX_DOUBLED and largest[1::2].max(initial=0) < _MAX_LANE)
+
+
+def _largest_sums(node: IntegerNode, weight: npt.NDArray[np.int32], zero_point: int) -> npt.NDArray[np.int64]:
+    """Largest magnitude that each channel's accumulator can end up with, for weights [channels, values]."""
+    bias = node.arrays["bias"].astype(np.int64)
+    positive = np.maximum(weight, 0).sum(1, dtype=np.int64)
+    negative = positive - weight.sum(1, dtype=np.int64)
+    up, down = 127 - zero_point, 128 + zero_point  # how far inputs reach from their zero point
+    largest: npt.NDArray[np.int64] = np.maximum(
+        bias + up * positive + down * negative, down * positive + up * negative - bias
+    )
+    return largest

@@ -1,0 +1,6 @@
+#include "tn_narrow_mve.h"
+
+void tn_conv2d_narrow_mve(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    tn_narrow_mve(p, in, out, (int8_t *)scratch, tn_narrow_row_mve);
+}

@@ -1,0 +1,7 @@
+#include "tn_convolve_mve.h"
+
+/* As tn_conv2d_rows_mve, where nothing below the output's zero point survives the clamp. */
+void tn_conv2d_rows_positive_mve(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    tn_convolve_mve(p, in, out, (int8_t *)scratch, tn_triples_rows_positive_mve);
+}
