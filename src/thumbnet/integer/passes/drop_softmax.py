@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 _BEHIND = ("requantize", "reshape")  # what may stand between a softmax and its output
@@ -18,11 +20,16 @@ def drop_softmax(ig: IntegerGraph) -> IntegerGraph:
     """
     for name in ig.outputs:
         node = ig.by_name.get(name)
-        while node is not None and node.op in _BEHIND:
+        while node is not None and (node.op in _BEHIND or _rises(node)):
             node = ig.by_name.get(node.inputs[0])
         if node is not None and node.op == "softmax":
             ig = _with_logits(ig, name, node.inputs[0])
     return ig
+
+
+def _rises(node: IntegerNode) -> bool:
+    """Whether the node is a table that keeps the order of values, such as a requantization by table."""
+    return node.op == "lut" and bool(np.all(np.diff(node.arrays["table"].astype(np.int16)) >= 0))
 
 
 def _with_logits(ig: IntegerGraph, output: str, logits: str) -> IntegerGraph:

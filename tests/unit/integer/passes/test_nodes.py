@@ -311,6 +311,14 @@ def test_what_follows_softmax_goes_with_it() -> None:
         np.testing.assert_array_equal(got.reshape(expected.shape), expected)
 
 
+def test_a_table_behind_softmax_goes_with_it_if_it_keeps_the_order_of_values() -> None:
+    before, q = with_softmax(), like("q", 3)
+    for table, outputs in ((np.arange(-64, 64).repeat(2), ("logits",)), (np.arange(127, -129, -1), ("q",))):
+        node = IntegerNode("q", "lut", ("p",), {"kind": "table"}, {"table": table.astype(np.int8)})
+        ig = graph_of([*before.tensors.values(), q], [before.tensors["x"]], [*before.nodes, node])
+        assert drop_softmax(ig).outputs == outputs
+
+
 def test_softmax_inside_the_network_stays() -> None:
     before = with_softmax()
     y = like("y", 2)
