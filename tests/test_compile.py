@@ -146,6 +146,31 @@ def test_damaged_files_never_give_another_error(model: Path) -> None:
             continue
 
 
+def test_a_quantized_onnx_file(tmp_path: Path) -> None:
+    """Channels first in the file and last in the firmware, as model.h says; a softmax behind a table can be dropped."""
+    pytest.importorskip("onnxruntime", reason="quantizes the model")
+    from onnx_cases import Network, quantize
+
+    n = Network(["batch", 3, 10, 9])
+    y = n.op("HardSwish", n.conv("x", 3, 8, 3, 3, strides=[2, 2], pads=[1, 1, 0, 1]))
+    y = n.op("Add", y, n.op("Relu", n.conv(y, 8, 8, 3, 3, groups=8, pads=[1] * 4)))
+    y = n.op("Concat", y, n.op("MaxPool", y, kernel_shape=[3, 3], pads=[1] * 4), axis=1)
+    n.op("Softmax", n.dense(n.op("Flatten", n.op("GlobalAveragePool", y)), 16, 4))
+    path = tmp_path / "small.onnx"
+    path.write_bytes(quantize(n, per_channel=True))
+    for softmax, last in (("keep", "lut"), ("drop", "conv2d")):
+        made = thumbnet.compile(path, "cortex-m4", tmp_path / softmax, softmax=softmax)
+        assert made.proof is not None
+        assert made.proof.bit_exact
+        assert [node.op for node in made.graph.nodes if node.op != "reshape"][-1] == last
+        assert (
+            "'x' is [1, 3, 10, 9] in the ONNX file; here its channels come last."
+            in (tmp_path / softmax / "model.h").read_text()
+        )
+    result = CliRunner().invoke(app, ["verify", str(tmp_path / "keep")])
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     "name", ["vww_96_int8", "pretrainedResnet_quant", "kws_ref_model", "ad01_int8", "str_ww_ref_model"]
 )

@@ -165,7 +165,7 @@ def demo(
 
 @app.command(name="compile")
 def compile_(
-    model: Annotated[str, typer.Argument(help="An int8 .tflite file, or what Thumbnet saved.")],
+    model: Annotated[str, typer.Argument(help="An int8 .tflite or QDQ .onnx file, or what Thumbnet saved.")],
     target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where the firmware goes.")] = Path("firmware"),
     softmax: Annotated[str, typer.Option(help="keep, or drop: leave a final softmax to the application.")] = "keep",
@@ -181,7 +181,7 @@ def compile_(
 
     load_target(target)  # cheap checks before anything is imported
     if not Path(model).exists():
-        raise ModelError(f"There is no file {model}.", "Give an int8 .tflite file.")
+        raise ModelError(f"There is no file {model}.", "Give an int8 .tflite or QDQ .onnx file.")
     if inputs is not None and not inputs.is_file():
         raise DataError(f"There is no file {inputs}.", "Write the samples with numpy.save.")
     if softmax not in ("keep", "drop"):

@@ -114,7 +114,7 @@ def compile_model(
 ) -> Compiled:
     """Compiles a quantized model for a target into the folder `out`, and proves the result on the emulated core.
 
-    `model`: an int8 `.tflite` file, an `IntegerGraph`, or a file or directory that
+    `model`: an int8 `.tflite` file, a quantized (QDQ) `.onnx` file, an `IntegerGraph`, or a file or directory that
     holds one. `softmax="drop"` leaves a final softmax to the application. `lossless` runs the passes that take work
     away and keep every output byte. `inputs` adds samples of your own to the random and extreme ones of the proof: an
     array or `.npy` file [N, *input shape], int8 as stored, or float in real units. `kernels="cmsis-nn"` emits calls of
@@ -137,7 +137,7 @@ def compile_model(
     units = _units(graph, board, kernels)
     plan = plan_arena(graph, board.core.isa, units)
     vector = samples[0].tobytes(), simulate.run(graph, samples[:1])[graph.outputs[0]].tobytes()
-    files = emit(graph, board, plan=plan, units=units, test_vector=vector)
+    files = emit(graph, board, plan=plan, units=units, notes=source.notes, test_vector=vector)
     compiled.forget(folder)
     write_firmware(folder, files)
     options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels}

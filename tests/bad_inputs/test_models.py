@@ -87,3 +87,16 @@ def test_profile_of_nothing(thumbnet: Run, here: Path) -> None:
     outcome = thumbnet("profile", "nothing.pt2")
     assert outcome.code == 3
     assert "nothing.pt2" in outcome.error
+
+
+def test_a_float_onnx_model_is_told_how_to_be_quantized(thumbnet: Run, here: Path) -> None:
+    cases = pytest.importorskip("onnx_cases", reason="ONNX is optional")
+    network = cases.Network([1, 3])
+    network.op("Relu", "x")
+    Path("float.onnx").write_bytes(network.model().SerializeToString())
+    for command in ("compile", "profile"):
+        outcome = thumbnet(command, "float.onnx")
+        assert outcome.code == 3
+        assert "float.onnx is a float model" in outcome.error
+        assert "quantize_static" in outcome.error
+        assert "thumbnet optimize" in outcome.error

@@ -22,6 +22,7 @@ from thumbnet.integer.kernels import KERNELS
 
 MIN_SCALE, MAX_SCALE = 1e-15, 1e9
 MAX_SIZE = 65535  # of an axis or a stride, as the C kernels count
+MAX_TENSOR_BYTES = 64 << 20
 _INT32 = 1 << 31
 _AGAIN = "Convert the model again; such numbers come from a damaged file or a failed calibration."
 
@@ -54,6 +55,8 @@ class GraphBuilder:
             )
         if not shape or not all(0 < d <= MAX_SIZE for d in shape):
             raise ModelError(f"'{name}' has the shape {list(shape)}; every size must be 1 to {MAX_SIZE}.")
+        if math.prod(shape) > MAX_TENSOR_BYTES:
+            raise ModelError(f"'{name}' has the shape {list(shape)}, more than any microcontroller holds.")
         return QTensor(name, tuple(int(d) for d in shape), float(np.float32(scale)), int(zero_point))
 
     def tensor(self, name: str, shape: Sequence[int], scale: float, zero_point: int) -> QTensor:

@@ -11,20 +11,28 @@ from safetensors import SafetensorError
 
 from thumbnet.errors import ModelError, ThumbnetError
 from thumbnet.files import read_json
+from thumbnet.importers.qdq import QdqModel, import_qdq
 from thumbnet.importers.tflite import TfliteModel, import_tflite
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.passes import validate
 
-_HINT = "Give an int8 .tflite file, or a directory that Thumbnet has written."
+_HINT = "Give an int8 .tflite file, a quantized (QDQ) .onnx file, or a directory that Thumbnet has written."
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedModel:
-    """An integer graph and where it comes from. `tflite` is the file it was read from, if it was one."""
+    """An integer graph and where it comes from. `tflite` or `qdq` is the file it was read from, if it was one."""
 
     name: str
     graph: IntegerGraph
     tflite: TfliteModel | None = None
+    qdq: QdqModel | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users of the firmware must know of its inputs and outputs, a sentence each."""
+        ports = (*self.qdq.inputs, *self.qdq.outputs) if self.qdq is not None else ()
+        return tuple(p.note for p in ports if p.note)
 
 
 def is_quantized(model: Any) -> bool:
@@ -48,9 +56,9 @@ def is_quantized(model: Any) -> bool:
 def load_quantized(model: Any) -> QuantizedModel:
     """The integer graph of a quantized model.
 
-    `model`: an `IntegerGraph`; a TFLite file as bytes; or the path of an int8 `.tflite` file, of an integer graph
-    saved by Thumbnet (`.json`), or of a directory that holds one (a run, a compiled firmware). Raises `ModelError` for
-    anything else, `UnsupportedOpError` for an unknown operation.
+    `model`: an `IntegerGraph`; a TFLite file as bytes; or the path of an int8 `.tflite` file, of a QDQ `.onnx` file, of
+    an integer graph saved by Thumbnet (`.json`), or of a directory that holds one (a run, a compiled firmware). Raises
+    `ModelError` for anything else, `UnsupportedOpError` for an unknown operation.
     """
     if isinstance(model, IntegerGraph):
         validate(model)
@@ -78,6 +86,11 @@ def _from_tflite(model: TfliteModel) -> QuantizedModel:
     return QuantizedModel(model.graph.name, model.graph, model)
 
 
+def _from_qdq(path: Path) -> QuantizedModel:
+    model = import_qdq(path)
+    return QuantizedModel(model.graph.name, model.graph, qdq=model)
+
+
 def load_integer_graph(path: Path) -> IntegerGraph:
     """A graph saved by Thumbnet, checked. Raises `ModelError` for any other file."""
     try:
@@ -100,5 +113,6 @@ def _saved(path: Path) -> QuantizedModel:
 _READERS: dict[str, Callable[[Path], QuantizedModel]] = {
     ".tflite": lambda path: _from_tflite(import_tflite(path)),
     ".lite": lambda path: _from_tflite(import_tflite(path)),
+    ".onnx": _from_qdq,
     ".json": _saved,
 }

@@ -39,9 +39,13 @@ def scales_for(
 
     Returns float32 [channels], or [1] where `axis` is None. `out_scale` None leaves out the limit that depends on it.
     """
-    scales = weight_scales(weight, axis)
-    magnitude = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64))
-    if axis is None:
+    return raised(weight_scales(weight, axis), np.zeros(1) if bias is None else bias, x_scale, out_scale)
+
+
+def raised(scales: Floats, bias: npt.NDArray[Any], x_scale: float, out_scale: float | None) -> Floats:
+    """`scales` [channels] or [1], raised where the real `bias` would not fit 32 bits. `out_scale`: see `scales_for`."""
+    magnitude = np.abs(bias.astype(np.float64))
+    if len(scales) == 1:
         magnitude = magnitude.max(keepdims=True)
     floor = magnitude / (x_scale * _BIAS_LIMIT)
     if out_scale is not None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -34,15 +34,16 @@ def emit(
     plan: ArenaPlan | None = None,
     units: tuple[Unit, ...] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
     test_vector: tuple[bytes, bytes] | None = None,
 ) -> dict[str, str]:
     """The firmware's files, relative path to text.
 
     `plan` and `units` default to `plan_arena` and `schedule`; a plan must have been made for the units.
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
-    value of each of 256 pixel values) and `classes`. `test_vector` is one input and its output, as int8 bytes.
-    Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
-    `UnsupportedOpError` for an operation without a kernel.
+    value of each of 256 pixel values) and `classes`. `notes` are sentences for `model.h`. `test_vector` is one input
+    and its output, as int8 bytes. Raises `ModelError` unless the graph has one input and one output, and where the test
+    vector does not fit it; `UnsupportedOpError` for an operation without a kernel.
     """
     if len(ig.inputs) != 1 or len(ig.outputs) != 1:
         raise ModelError(f"'{ig.name}' has {len(ig.inputs)} inputs and {len(ig.outputs)} outputs; C takes one of each.")
@@ -51,6 +52,7 @@ def emit(
     sources = sorted({source for unit in units for source in unit.sources})
     values = {
         **_interface(ig, target, plan, preprocessing or {}),
+        "notes": [spell.comment(note) for note in notes],
         "layers": layers(ig, plan, units),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
         "headers": _headers(sources),
