@@ -115,17 +115,29 @@ def probes_of(function: str) -> list[Probe]:
             return [*pair_probes(), *clamped_probes((3, 2)), *clamped_probes((1, 1))]
         case "tn_conv2d_positive_dsp":
             return [(shape, positive(make)) for shape, make in (*pair_probes(), *clamped_probes((3, 2)))]
+        case "tn_conv2d_v7m":
+            return [*pair_probes(), *clamped_probes((3, 2)), *clamped_probes((1, 1))]
+        case "tn_conv2d_positive_v7m":
+            return [(shape, positive(make)) for shape, make in (*pair_probes(), *clamped_probes((3, 2)))]
         case "tn_depthwise_conv2d":
             return list(depthwise_probes((2, 3, 5, 7)))
+        case "tn_depthwise_conv2d_k3_v7m":
+            return list(depthwise_probes((3,)))
+        case "tn_depthwise_conv2d_k3_positive_v7m":
+            return [(shape, positive(make)) for shape, make in depthwise_probes((3,))]
+        case "tn_depthwise_conv2d_any_v7m":
+            return list(depthwise_probes((2, 5, 7)))
+        case "tn_depthwise_conv2d_any_positive_v7m":
+            return [(shape, positive(make)) for shape, make in depthwise_probes((2, 5, 7))]
         case "tn_depthwise_conv2d_k3_dsp":
             return list(depthwise_probes((3,)))
         case "tn_depthwise_conv2d_k5_dsp":
             return list(depthwise_probes((5,)))
-        case "tn_dense" | "tn_dense_dsp":
+        case "tn_dense" | "tn_dense_v7m" | "tn_dense_dsp":
             pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8))
             return [((k,), lambda b, x, n=n, c=c: b.dense(x, n, (-128, c))) for k, n in pairs for c in (127, 20)]
-        case "tn_add_dsp" | "tn_add_even_dsp":
-            even = function == "tn_add_even_dsp"
+        case "tn_add_v7m" | "tn_add_even_v7m" | "tn_add_dsp" | "tn_add_even_dsp":
+            even = "_even" in function
             return [
                 ((n,), lambda b, x, n=n, c=c: b.add(x, x, clamp=(-128, c), even=even))
                 for n in (*sizes, 33, 107)
@@ -308,7 +320,7 @@ def _unique(name: str, function: str) -> str:
 
 def functions_of(target: Target) -> list[str]:
     """Kernels that this core may run, Helium left out."""
-    others = ("_mve",) if target.core.isa != "generic" else ("_mve", "_dsp")
+    others = tuple(f"_{family}" for family in ("v7m", "dsp", "mve") if family != target.core.isa)
     return [f for f in (*CONVOLUTIONS, *FEATURES) if not f.endswith(others)]
 
 
@@ -319,7 +331,7 @@ def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
     for function in functions_of(board):
         if only and function != only:
             continue
-        isa: Isa = board.core.isa if function.endswith("_dsp") else "generic"
+        isa: Isa = board.core.isa if function.endswith(("_dsp", "_v7m")) else "generic"
         target = replace(board, core=replace(board.core, isa=isa))
         with tempfile.TemporaryDirectory() as folder:
             sizes = size(function, probes_of(function), target, Path(folder) / "one")

@@ -15,7 +15,8 @@ from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 
-CORES = {"generic": "cortex-m0plus", "dsp": "cortex-m4", "mve": "cortex-m55"}  # one for each family of kernels
+# one for each family of kernels
+CORES = {"generic": "cortex-m0plus", "v7m": "cortex-m3", "dsp": "cortex-m4", "mve": "cortex-m55"}
 
 
 def mobile() -> IntegerGraph:

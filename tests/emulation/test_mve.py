@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_cases import (
+    DEPTHWISE,
+    NO_PADDING,
+    ROUNDED,
+    WINDOWS,
+    Parts,
+    accumulators,
+    at_zero_point,
+    tight,
+    with_accumulators,
+)
 
 from thumbnet.cost import estimate
 from thumbnet.cost.features_mve import CONVOLUTIONS, FEATURES
@@ -16,14 +26,14 @@ from thumbnet.cost.kernel import window_of
 from thumbnet.cost.kernels import choose
 from thumbnet.cost.measured import measured_sources, source_hash
 from thumbnet.cost.memory import plan_arena
-from thumbnet.cost.plan import ArenaPlan, Buffer
+from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, cascade, single
 from thumbnet.emulation import qemu
 from thumbnet.emulation.toolchain import build
 from thumbnet.emulation.verify import verify_firmware
 from thumbnet.exporters.c import emit, write_firmware
-from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 
@@ -33,7 +43,6 @@ pytestmark = [
 ]
 
 M55 = load_target("cortex-m55")
-NO_PADDING = (0, 0, 0, 0)
 Shape = tuple[int, int, int]
 
 
@@ -63,57 +72,8 @@ def assert_exact(
         assert np.array_equal(got, y.ravel())
 
 
-def tight(ig: IntegerGraph) -> ArenaPlan:
-    """The network of `Parts` with each part exactly as near to its result as the kernel allows, all at odd places."""
-    starts: dict[tuple[str, str], int] = {}
-    aliases = {node.name: node.inputs[0] for node in ig.nodes if node.op == "reshape"}
-    kernels = [choose(node, ig, "mve") for node in ig.nodes]
-    size = {("activation", v): t.bytes for v, t in ig.tensors.items() if v not in aliases}
-    size |= {("scratch", n.name): k.scratch_bytes for n, k in zip(ig.nodes, kernels, strict=True) if k.scratch_bytes}
-    at = 3
-    for node, kernel in zip(ig.nodes, kernels, strict=True):
-        part, overlap = ("activation", aliases.get(node.inputs[0], "")), kernel.overlaps[0]
-        if node.op not in ("reshape", "concat") and part in size and overlap is not None:
-            result = ("activation", node.name)
-            starts[result] = at - min(0, overlap.distance)
-            starts[part] = starts[result] + overlap.distance
-            at = max(starts[v] + size[v] for v in (part, result)) + 1
-    for buffer in size:
-        if buffer not in starts:
-            starts[buffer] = at
-            at += size[buffer] + 1
-    buffers = [Buffer(name, kind, starts[kind, name], n, 0, len(ig.nodes)) for (kind, name), n in size.items()]
-    return ArenaPlan(at, at, tuple(buffers), aliases)
-
-
-class Parts:
-    """A network that computes each probe on a part of its input and puts all results side by side."""
-
-    def __init__(self, seed: int, room: int) -> None:
-        self.b = ProbeBuilder(seed)
-        self.x = self.b.input(room)
-        self.results: list[str] = []
-
-    def part(self, *shape: int) -> str:
-        return self.b.reshape(self.b.slice(self.x, 0, 0, int(np.prod(shape))), *shape)
-
-    def keep(self, y: str) -> None:
-        self.results.append(self.b.reshape(y, int(np.prod(self.b.tensors[y].shape))))
-
-    def graph(self) -> IntegerGraph:
-        if len(self.results) > 1:
-            self.b.concat(*self.results, axis=0)
-        return self.b.graph()
-
-
 def functions(ig: IntegerGraph, op: str) -> set[str]:
     return {choose(node, ig, "mve").function for node in ig.nodes if node.op == op}
-
-
-def at_zero_point(ig: IntegerGraph, zero_point: int) -> IntegerGraph:
-    """The same network, all tensors but the input with this zero point."""
-    tensors = {v: t if v in ig.inputs else replace(t, zero_point=zero_point) for v, t in ig.tensors.items()}
-    return replace(ig, tensors=tensors)
 
 
 def both_roundings(name: str) -> list[tuple[int, str]]:
@@ -136,19 +96,6 @@ POINTWISE = [  # height, width, in, out, stride
     (4, 5, 20, 8, (1, 1)), (3, 3, 32, 5, (1, 1)), (1, 1, 64, 33, (1, 1)), (5, 1, 17, 4, (1, 1)), (5, 4, 48, 6, (2, 2)),
     (7, 1, 40, 1, (2, 1)), (6, 7, 31, 3, (1, 3)), (1, 9, 28, 7, (1, 2)), (9, 9, 24, 12, (1, 1)), (1, 2, 33, 2, (1, 1)),
     (2, 2, 160, 6, (1, 1)), (3, 8, 18, 8, (2, 1)),
-]  # fmt: skip
-WINDOWS = [  # shape, out, kernel, stride, padding, dilation
-    ((8, 8, 4), 8, (3, 3), (1, 1), None, (1, 1)), ((9, 7, 3), 6, (3, 3), (2, 2), None, (1, 1)),
-    ((6, 6, 1), 5, (5, 5), (1, 1), None, (1, 1)), ((7, 9, 8), 4, (3, 3), (2, 1), (0, 1, 2, 0), (1, 1)),
-    ((9, 9, 4), 3, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)), ((5, 8, 6), 7, (2, 4), (1, 3), NO_PADDING, (1, 1)),
-    ((3, 3, 5), 2, (3, 3), (1, 1), NO_PADDING, (1, 1)), ((4, 4, 20), 9, (1, 1), (1, 1), (1, 0, 0, 2), (1, 1)),
-    ((3, 2, 4), 4, (5, 5), (1, 1), None, (1, 1)), ((13, 5, 1), 12, (10, 4), (2, 2), None, (1, 1)),
-    ((9, 1, 6), 5, (3, 1), (1, 1), None, (1, 1)), ((1, 9, 7), 4, (1, 3), (1, 2), None, (1, 1)),
-    ((6, 9, 2), 5, (3, 3), (1, 1), None, (3, 1)), ((8, 8, 5), 4, (2, 2), (3, 3), NO_PADDING, (1, 1)),
-    ((4, 4, 2), 7, (3, 3), (1, 1), (3, 3, 3, 3), (1, 1)), ((5, 5, 24), 4, (1, 1), (2, 3), None, (1, 1)),
-    ((7, 12, 16), 8, (3, 3), (1, 1), None, (1, 1)), ((8, 13, 16), 5, (3, 3), (2, 2), None, (1, 1)),
-    ((9, 10, 8), 16, (3, 2), (1, 1), NO_PADDING, (1, 1)), ((10, 12, 6), 3, (4, 3), (1, 2), None, (2, 1)),
-    ((6, 20, 3), 8, (3, 3), (1, 1), None, (1, 1)), ((2, 40, 9), 6, (1, 4), (1, 1), None, (1, 2)),
 ]  # fmt: skip
 NARROW = [  # shape, out, kernel, stride, padding, dilation
     ((9, 9, 16), 12, (1, 1), (1, 1), None, (1, 1)), ((5, 7, 8), 16, (1, 1), (1, 1), None, (1, 1)),
@@ -197,32 +144,6 @@ def test_windows_are_read_row_by_row_where_that_pays() -> None:
     assert chosen(4, 4, 16, kernel=(3, 3)) == "tn_conv2d_mve"  # mostly border
 
 
-ROUNDED = [(1 << 30), (1 << 31) - 1, 0x5A827999, (1 << 30) + 1]  # multipliers
-
-
-def accumulators() -> np.ndarray:
-    """Sums, multipliers and shifts [3, N]: small sums, and those whose high product lies at a tie of the shift or next
-    to it, on both sides of 0, up to the largest."""
-    rng = np.random.default_rng(5)
-    found = [(a, m, s) for m in ROUNDED for s in (1, 2, 5, 31) for a in range(-40, 41)]
-    for m in ROUNDED:
-        for shift in range(1, 31):
-            half = 1 << (shift - 1)
-            for k in (0, 1, int(rng.integers(2, 200))):
-                tie = (2 * k + 1) * half * (1 << 31) / m
-                if tie < (1 << 31) - 400:
-                    found += [(sign * (round(tie) + d), m, shift) for d in (-2, -1, 0, 1, 2) for sign in (1, -1)]
-    found += [(sign * ((1 << 31) - 300), m, s) for m in ROUNDED for s in (1, 24, 31) for sign in (1, -1)]
-    return np.array(found, np.int64).T
-
-
-def with_accumulators(node: IntegerNode, sums: np.ndarray) -> None:
-    """Weights of 0, and these sums for biases."""
-    a = node.arrays
-    a["weight"][:] = 0
-    a["bias"][:], a["multiplier"][:], a["shift"][:] = sums[0], sums[1], -sums[2]
-
-
 @pytest.mark.parametrize("zero_point", [-128, -1, 127])
 @pytest.mark.parametrize("kind", ["conv2d", "conv2d_narrow", "depthwise_conv2d"])
 def test_every_rounding(kind: str, zero_point: int, tmp_path: Path) -> None:
@@ -262,18 +183,6 @@ def test_every_rounding_of_dense_layers(tmp_path: Path) -> None:
         with_accumulators(node, sums)
     assert functions(ig, "dense") == {"tn_dense_mve"}
     assert_exact(ig, tmp_path, samples=np.zeros((1, 1), np.int8))
-
-
-DEPTHWISE = [  # shape, kernel, stride, padding
-    ((6, 5, 8), (3, 3), (1, 1), None), ((7, 6, 16), (3, 3), (2, 2), None), ((5, 7, 3), (3, 3), (1, 1), None),
-    ((6, 6, 13), (3, 3), (2, 1), (0, 1, 2, 0)), ((4, 9, 5), (3, 3), (1, 2), NO_PADDING),
-    ((5, 5, 2), (3, 3), (1, 1), (2, 2, 1, 2)), ((8, 9, 4), (2, 2), (1, 1), None), ((9, 8, 7), (2, 3), (3, 3), None),
-    ((7, 7, 9), (4, 4), (1, 1), None), ((8, 8, 12), (1, 1), (1, 1), None),
-    ((9, 9, 6), (1, 5), (2, 2), None), ((10, 6, 10), (5, 1), (1, 1), None),
-    ((12, 4, 1), (5, 3), (2, 1), None), ((11, 1, 17), (9, 1), (1, 1), None), ((20, 1, 8), (3, 1), (2, 1), NO_PADDING),
-    ((9, 1, 6), (3, 1), (1, 1), (2, 0, 1, 0)), ((1, 12, 11), (1, 4), (1, 2), None), ((5, 5, 8), (3, 3), (4, 4), None),
-    ((9, 3, 5), (2, 2), (3, 1), (0, 0, 0, 0)), ((3, 3, 8), (3, 3), (1, 1), (3, 3, 3, 3)),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("zero_point", [-128, 7])
@@ -431,7 +340,7 @@ def test_results_are_written_over_inputs_as_near_as_is_said(tmp_path: Path, seed
         else:
             parts.keep(parts.b.depthwise_conv2d(x, kernel, stride, padding))
     ig = parts.graph()
-    assert_exact(ig, tmp_path / str(seed), plan=tight(ig))
+    assert_exact(ig, tmp_path / str(seed), plan=tight(ig, "mve"))
 
 
 def test_in_place_saves_memory_and_changes_nothing(tmp_path: Path) -> None:

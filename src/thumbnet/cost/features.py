@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from thumbnet.cost import features_mve
+from thumbnet.cost import features_mve, features_v7m
 from thumbnet.cost.kernel import Kernel, Window, window_of
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -292,6 +292,7 @@ CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
     "tn_conv2d_positive_dsp": conv2d_dsp,
     "tn_depthwise_conv2d_k3_dsp": depthwise_dsp,
     "tn_depthwise_conv2d_k5_dsp": depthwise_dsp,
+    **features_v7m.CONVOLUTIONS,
     **features_mve.CONVOLUTIONS,
 }
 
@@ -311,5 +312,6 @@ FEATURES: Mapping[str, FeatureFunction] = {
     "tn_pad": pad,
     "tn_resize_nearest": resize_nearest,
     "tn_softmax": softmax,
+    **features_v7m.FEATURES,
     **features_mve.FEATURES,
 }

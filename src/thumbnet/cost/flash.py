@@ -19,6 +19,12 @@ STRUCT_BYTES = {
     "tn_depthwise_conv2d_k3_dsp": 32 + 16,
     "tn_depthwise_conv2d_k5_dsp": 32 + 16,
     "tn_dense_dsp": 24,
+    "tn_conv2d_v7m": 32,
+    "tn_depthwise_conv2d_k3_v7m": 32 + 16,
+    "tn_depthwise_conv2d_any_v7m": 32 + 16,
+    "tn_dense_v7m": 24,
+    "tn_add_v7m": 32,
+    "tn_add_even_v7m": 32,
     "tn_conv2d_mve": 32,
     "tn_conv2d_rows_mve": 32,
     "tn_conv2d_narrow_mve": 32,
@@ -55,6 +61,8 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
             5 + 2 * window_of(node, ig).twos if node.op != "dense" else 8 * -(-node.arrays["weight"].shape[1] // 8)
         )
         return weight, struct + 4 * groups * words - weight
+    if kernel.family == "v7m" and node.op in ("conv2d", "dense"):
+        return weight, struct + _packed_v7m(node) - weight
     if node.op in ("conv2d", "depthwise_conv2d"):
         channels = len(node.arrays["bias"])
         return weight, struct + 8 * channels + _aligned(channels) + (_aligned(weight) - weight)
@@ -63,6 +71,15 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     if node.op == "lut":
         return 0, 256
     return 0, struct
+
+
+def _packed_v7m(node: IntegerNode) -> int:
+    """Bytes of weights and parameters, by groups of two or four channels: see `thumbnet.exporters.c.packing_v7m`."""
+    channels = len(node.arrays["bias"])
+    values = int(node.arrays["weight"].size) // channels
+    if node.op == "dense":
+        return -(-channels // 4) * (4 * values + 16)
+    return -(-channels // 2) * (_aligned(2 * values) + 20)
 
 
 def _packed_mve(node: IntegerNode, ig: IntegerGraph, function: str) -> int:

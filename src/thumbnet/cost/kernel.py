@@ -39,7 +39,7 @@ class Kernel:
     @property
     def family(self) -> Isa:
         """The instruction set that its name ends with, "generic" where it ends with none."""
-        for family in ("dsp", "mve"):
+        for family in ("v7m", "dsp", "mve"):
             if self.function.endswith(f"_{family}"):
                 return family
         return "generic"

@@ -11,6 +11,7 @@ from thumbnet.cost.kernel import Kernel
 from thumbnet.cost.kernels_dsp import choose_dsp
 from thumbnet.cost.kernels_generic import choose_generic
 from thumbnet.cost.kernels_mve import choose_mve
+from thumbnet.cost.kernels_v7m import choose_v7m
 from thumbnet.errors import UnsupportedOpError
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets.target import Isa
@@ -20,6 +21,7 @@ Chooser = Callable[[IntegerNode, IntegerGraph], Kernel | None]  # None: no kerne
 # In the order of preference. Cores with Helium ("mve") have the DSP extension too.
 _CHOOSERS: Mapping[Isa, tuple[Chooser, ...]] = {
     "generic": (choose_generic,),
+    "v7m": (choose_v7m, choose_generic),
     "dsp": (choose_dsp, choose_generic),
     "mve": (choose_mve, choose_dsp, choose_generic),
 }

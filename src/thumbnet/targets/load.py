@@ -57,7 +57,7 @@ class _CoreFile(_File):
             raise ValueError(f"zig_cpu has no entry for its isa '{self.isa}'")
         possible = {
             "armv6-m": ["generic"],
-            "armv7-m": ["generic"],
+            "armv7-m": ["generic", "v7m"],
             "armv8.1-m.main": ["generic", "dsp", "mve"],
         }
         for isa in self.zig_cpu:

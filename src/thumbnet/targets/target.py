@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Isa = Literal["generic", "dsp", "mve"]
+Isa = Literal["generic", "v7m", "dsp", "mve"]
 
 
 @dataclass(frozen=True)

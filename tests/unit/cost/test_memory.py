@@ -70,7 +70,7 @@ def assert_sound(ig: IntegerGraph, units: tuple[Unit, ...], plan: ArenaPlan) -> 
 
 
 @settings(max_examples=60, deadline=None)
-@given(networks(), st.sampled_from(["generic", "dsp"]))
+@given(networks(), st.sampled_from(["generic", "v7m", "dsp"]))
 def test_live_buffers_never_meet(ig: IntegerGraph, isa) -> None:
     units = schedule(ig, isa)
     plan = plan_arena(ig, isa)
@@ -230,7 +230,7 @@ def test_cascade_unit_covers_its_rows() -> None:
     assert_sound(ig, (unit,), plan)
 
 
-@pytest.mark.parametrize("isa", ["generic", "dsp"])
+@pytest.mark.parametrize("isa", ["generic", "v7m", "dsp"])
 def test_inputs_that_live_on_keep_their_memory(isa) -> None:
     """A residual's input must survive the block between."""
     b = ProbeBuilder()

@@ -43,7 +43,7 @@ def test_every_shipped_target_is_complete(name: str) -> None:
     assert set(target.core.cycles) <= set(CLASSES)
     assert target.core.isa in {
         "cortex-m0plus": ["generic"],
-        "cortex-m3": ["generic"],
+        "cortex-m3": ["v7m"],
         "cortex-m55": ["mve"],
     }.get(target.core.name, ["dsp"])
 

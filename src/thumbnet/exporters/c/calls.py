@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from thumbnet.cost.kernel import window_of
-from thumbnet.exporters.c import calls_cmsis_nn, calls_dsp, calls_mve, spell
+from thumbnet.exporters.c import calls_cmsis_nn, calls_dsp, calls_mve, calls_v7m, spell
 from thumbnet.exporters.c.site import Call, Definitions, Site, channel_constants, folded_bias, with_params
 from thumbnet.targets.target import Isa
 
@@ -240,13 +240,17 @@ SPELLERS: Mapping[str, Callable[[Site], Call]] = {
 # A family's own spelling comes before the generic one.
 _FAMILIES: Mapping[Isa, Mapping[str, Callable[[Site], Call]]] = {
     "generic": SPELLERS,
+    "v7m": {**SPELLERS, **calls_v7m.SPELLERS},
     "dsp": {**SPELLERS, **calls_dsp.SPELLERS},
     "mve": {**SPELLERS, **calls_mve.SPELLERS},
 }
 
 # What `constants` of tn_conv2d_params points to, and its address.
 _CONVOLUTIONS: Mapping[Isa, Callable[[Site], tuple[Definitions, str]]] = {
-    "generic": lambda site: channel_constants(site, site.node.arrays["shift"].astype(np.int8)),
+    "generic": lambda site: channel_constants(
+        site, folded_bias(site.node, site.zero_point(0)), site.node.arrays["shift"].astype(np.int8)
+    ),
+    "v7m": calls_v7m.convolution,
     "dsp": calls_dsp.convolution,
     "mve": calls_mve.convolution,
 }

@@ -16,7 +16,8 @@ def convolution(site: Site) -> tuple[Definitions, str]:
     """What `constants` of a convolution's tn_conv2d_params points to, and its address in C."""
     node, arrays = site.node, site.node.arrays
     if node.op == "depthwise_conv2d":
-        return channel_constants(site, right_shifts(arrays["multiplier"], arrays["shift"]))
+        bias = folded_bias(node, site.zero_point(0))
+        return channel_constants(site, bias, right_shifts(arrays["multiplier"], arrays["shift"]))
     w, name = window_of(node, site.ig), f"{site.name}_packed"
     weight = arrays["weight"].astype(np.int8).reshape(w.out_c, w.kernel[0], -1)  # a row of the window is one run
     bias = folded_bias(node, site.zero_point(0))

@@ -86,7 +86,7 @@ def _flat(source: str) -> str:
 def _headers(sources: list[str]) -> list[str]:
     """What model.c includes from `kernels`."""
     families = {s.split("/")[0] for s in sources}
-    ours = [f"tn_kernels_{family}.h" for family in ("dsp", "mve") if family in families] or ["tn_kernels.h"]
+    ours = [f"tn_kernels_{family}.h" for family in ("v7m", "dsp", "mve") if family in families] or ["tn_kernels.h"]
     return [*ours, *(["tn_cmsis_nn.h"] if "cmsis_nn" in families else [])]
 
 

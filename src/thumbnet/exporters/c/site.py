@@ -67,12 +67,12 @@ def with_params(site: Site, kind: str, fields: Mapping[str, int | str], *address
     return Call((spell.struct(kind, site.name, fields),), (f"{site.kernel.function}({arguments});",))
 
 
-def channel_constants(site: Site, shift: npt.NDArray[np.int8]) -> tuple[Definitions, str]:
-    """The arrays of tn_conv2d_constants and the struct itself, and its address in C. `shift`: as the kernel has it."""
+def channel_constants(site: Site, bias: npt.NDArray[np.int32], shift: npt.NDArray[np.int8]) -> tuple[Definitions, str]:
+    """The arrays of tn_conv2d_constants and the struct itself, and its address. Bias, shift: as the kernel has them."""
     weight, multiplier = site.node.arrays["weight"], site.node.arrays["multiplier"]
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "weight": (np.moveaxis(weight, -1, 0) if site.node.op == "depthwise_conv2d" else weight).astype(np.int8),
-        "bias": folded_bias(site.node, site.zero_point(0)),
+        "bias": bias,
         "multiplier": multiplier.astype(np.int32),
         "shift": shift,
     }
