@@ -27,11 +27,12 @@ from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
 from thumbnet.cost.flash import constant_bytes
 from thumbnet.cost.kernel import Kernel, window_of
 from thumbnet.cost.kernels import choose
-from thumbnet.cost.latency import features_of, unit_latency
+from thumbnet.cost.latency import features_of, phase_counts, unit_latency
 from thumbnet.cost.measured import Measured, source_hash
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import Unit, single
 from thumbnet.cost.schedule import cascade as make_cascade
+from thumbnet.cost.transposed import phases
 from thumbnet.emulation.cycles import call_costs
 from thumbnet.emulation.machines import Machine, machine_for
 from thumbnet.emulation.toolchain import Firmware, build, version
@@ -99,6 +100,19 @@ def depthwise_probes(kernels: tuple[int, ...]) -> Iterator[Probe]:
                 yield (h, w, c), lambda b, x, k=k, s=s: b.depthwise_conv2d(x, (k, k), (s, s), clamp=(-128, 9))
 
 
+def on_two(make: Callable[[ProbeBuilder, str, str], str]) -> Iterator[Probe]:
+    """Operations on two operands: of equal shape, and with a second one for each channel, each pixel, or everything."""
+    yield (64,), lambda b, x: make(b, x, x)
+    for h, w, c in ((4, 4, 4), (5, 5, 8), (3, 9, 37), (12, 1, 1), (1, 1, 1500), (10, 10, 10)):
+        for small in ((h, w, c), (1, 1, c), (h, w, 1), (1, 1, 1)):
+
+            def built(b: ProbeBuilder, x: str, small: tuple[int, ...] = small) -> str:
+                flat = b.reshape(x, math.prod(b.tensors[x].shape))
+                return make(b, x, b.reshape(b.slice(flat, 0, 0, math.prod(small)), *small))
+
+            yield (h, w, c), built
+
+
 def probes_of(function: str) -> list[Probe]:
     """Input shapes and what to build on them, for one kernel."""
     sizes = (64, 200, 1000, 1500)
@@ -143,10 +157,14 @@ def probes_of(function: str) -> list[Probe]:
                 for n in (*sizes, 33, 107)
                 for c in (127, 50)
             ]
-        case "tn_add":
-            return [((n,), lambda b, x: b.add(x, x)) for n in sizes]
+        case "tn_add":  # a difference, which no other kernel computes
+            return [*on_two(lambda b, x, y: b.add(x, y, "sub"))]
         case "tn_mul":
-            return [((n,), lambda b, x: b.mul(x, x)) for n in sizes]
+            return [*on_two(lambda b, x, y: b.mul(x, y))]
+        case "tn_maximum" | "tn_minimum":
+            return [*on_two(lambda b, x, y: b.extreme(function[3:], x, y))]
+        case "tn_prelu":
+            return [*on_two(lambda b, x, y: b.prelu(x, y))]
         case "tn_lut":
             return [((n,), lambda b, x: b.lut(x)) for n in sizes]
         case "tn_requantize":
@@ -165,9 +183,27 @@ def probes_of(function: str) -> list[Probe]:
                 (s, lambda b, x, a=a, n=n: b.slice(x, a, 0, n)) for s in images for a, n in ((2, 4), (0, 2), (1, 2))
             ]
         case "tn_pad":
-            return [(s, lambda b, x, p=p: b.pad(x, p)) for s in images for p in ((1, 1, 1, 1), (0, 0, 1, 2))]
+            amounts = (((1, 1, 1, 1), (0, 0)), ((0, 0, 1, 2), (0, 0)), ((0, 0, 0, 0), (0, 8)), ((1, 0, 1, 0), (3, 2)))
+            return [(s, lambda b, x, p=p, c=c: b.pad(x, p, c)) for s in images for p, c in amounts]
+        case "tn_move":
+            turned: list[Probe] = [
+                (s, lambda b, x, p=p: b.transpose(x, *p)) for s in images for p in ((2, 0, 1), (1, 0, 2), (0, 2, 1))
+            ]
+            return [*turned, *((s, lambda b, x: b.depth_to_space(x, 2)) for s in images if s[2] % 4 == 0)]
         case "tn_resize_nearest":
             return [(s, lambda b, x, n=n: b.resize_nearest(x, n)) for s in images for n in ((8, 8), (12, 5))]
+        case "tn_reduce_sum" | "tn_reduce_max" | "tn_reduce_min":
+            op = "mean" if function == "tn_reduce_sum" else function[3:]
+            several = ((0,), (1,), (2,), (0, 1), (1, 2))
+            return [(s, lambda b, x, a=a: b.reduction(op, x, a)) for s in images for a in several]
+        case "tn_take":
+            return [
+                (s, lambda b, x, n=n: b.resize("resize_nearest", x, n, align_corners=True))
+                for s in images
+                for n in ((9, 11), (12, 7))
+            ]
+        case "tn_resize_bilinear":
+            return [(s, lambda b, x, n=n: b.resize("resize_bilinear", x, n)) for s in images for n in ((8, 8), (12, 5))]
         case "tn_softmax":
             return [((n,), lambda b, x: b.softmax(x)) for n in (2, 3, 10, 35, 100)]
     raise KeyError(function)
@@ -296,17 +332,56 @@ def measure_cascade(target: Target, known: dict[str, Any], base: dict[str, Any],
             rows.append(cascade(unit))
             rest.append([spent.instructions - stages[0], spent.cycles - stages[1]])
             total.append(spent.instructions)
-    fits = [nnls(np.array(rows, float), np.array(rest, float)[:, i])[0] for i in (0, 1)]
-    errors = (np.array(rows) @ fits[0] - np.array(rest)[:, 0]) / np.array(total)
     deepest = max(costs.kernels[k.function].stack_bytes for u in units for k in u.kernels if k.function)
     return {
         "functions": {"tn_cascade": firmware.image.symbol("tn_cascade").bytes},
         "rodata": 0,
         "stack": run.stack_bytes - deepest,
-        "instructions": [float(f"{v:.5g}") for v in fits[0]],
-        "cycles": [float(f"{v:.5g}") for v in fits[1]],
-        "error": round(float(np.abs(errors).max()), 4),
+        **_remainder(rows, rest, total),
     }
+
+
+TRANSPOSED = (  # input height, width, channels; output channels; kernel, stride; rows and columns cut off
+    (6, 6, 8, 8, 2, 2, 0), (9, 5, 4, 6, 3, 2, 0), (7, 8, 12, 4, 4, 2, 1), (12, 4, 3, 8, 5, 3, 1),
+    (4, 20, 8, 5, 3, 1, 1), (20, 3, 6, 4, 2, 2, 0),
+)  # fmt: skip
+
+
+def measure_transposed(target: Target, known: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What `tn_conv_transpose2d` takes beyond the kernels of its phases."""
+    b = ProbeBuilder(7)
+    x = b.input(max(h * w * c for h, w, c, *_ in TRANSPOSED))
+    for h, w, c, out, k, stride, cut in TRANSPOSED:
+        part = b.reshape(b.slice(x, 0, 0, h * w * c), h, w, c)
+        b.conv_transpose2d(part, out, (k, k), (stride, stride), (cut, cut))
+    ig = b.graph()
+    firmware, machine = built(ig, target, folder)
+    run = executed(machine, ig)
+    counted = iter(call_costs(machine.counts(), firmware.image, target.core))
+    rows, rest, total, deepest = [], [], [], 0
+    for node in ig.nodes:
+        kernel = choose(node, ig, target.core.isa)
+        if not kernel.parts:
+            _ = next(counted) if kernel.function else None
+            continue
+        spent, parts = next(counted), np.zeros(2)
+        for phase, part_kernel in zip(phases(node, ig).all, kernel.parts, strict=True):
+            cost = known[part_kernel.function]
+            deepest = max(deepest, cost["stack"])
+            parts += np.array([cost["instructions"], cost["cycles"]]) @ phase_counts(phase, part_kernel)
+        rows.append(features_of(node, ig, kernel))
+        rest.append([spent.instructions - parts[0], spent.cycles - parts[1]])
+        total.append(spent.instructions)
+    own = {"functions": {"tn_conv_transpose2d": firmware.image.symbol("tn_conv_transpose2d").bytes}, "rodata": 0}
+    return {**own, "stack": run.stack_bytes - deepest, **_remainder(rows, rest, total)}
+
+
+def _remainder(rows: list[Any], rest: list[Any], total: list[Any]) -> dict[str, Any]:
+    """Coefficients for what parts leave over, and the worst error of that relative to the whole."""
+    fits = [nnls(np.array(rows, float), np.array(rest, float)[:, i])[0] for i in (0, 1)]
+    errors = (np.array(rows) @ fits[0] - np.array(rest)[:, 0]) / np.array(total)
+    found: dict[str, Any] = {k: [float(f"{v:.5g}") for v in fits[i]] for i, k in enumerate(("instructions", "cycles"))}
+    return {**found, "error": round(float(np.abs(errors).max()), 4)}
 
 
 NOTHING = {"functions": {}, "rodata": 0, "stack": 0, "instructions": [0] * 6, "cycles": [0] * 6, "error": 0}
@@ -319,9 +394,12 @@ def _unique(name: str, function: str) -> str:
 
 
 def functions_of(target: Target) -> list[str]:
-    """Kernels that this core may run, Helium left out."""
+    """Kernels that this core may run, Helium and those `AROUND` others left out."""
     others = tuple(f"_{family}" for family in ("v7m", "dsp", "mve") if family != target.core.isa)
-    return [f for f in (*CONVOLUTIONS, *FEATURES) if not f.endswith(others)]
+    return [f for f in (*CONVOLUTIONS, *FEATURES) if not f.endswith(others) and f not in AROUND]
+
+
+AROUND = ("tn_cascade", "tn_conv_transpose2d")  # these call other kernels
 
 
 def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
@@ -342,10 +420,15 @@ def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
             f"{core:14} {function:28} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}",
             flush=True,
         )
-    if not only or only == "tn_cascade":
-        with tempfile.TemporaryDirectory() as folder:
-            kernels["tn_cascade"] = measure_cascade(board, kernels, base, Path(folder))
-        print(f"{core:14} tn_cascade, worst error {kernels['tn_cascade']['error']:7.2%}", flush=True)
+    for function in (f for f in AROUND if only in (None, f)):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            kernels[function] = (
+                measure_cascade(board, kernels, base, folder)
+                if function == "tn_cascade"
+                else measure_transposed(board, kernels, folder)
+            )
+        print(f"{core:14} {function}, worst error {kernels[function]['error']:7.2%}", flush=True)
     return {"base_functions": base, "base_bytes": rest, "kernels": kernels}
 
 

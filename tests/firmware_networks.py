@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from integer_op_cases import CASES, drawn, together
 
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.exporters.c import emit, write_firmware
@@ -80,8 +81,13 @@ def rows() -> IntegerGraph:
     return b.graph()
 
 
+def operations() -> IntegerGraph:
+    """Every operation by itself, in some of the shapes that it may have."""
+    return together({f"{op}{seed}": drawn(op, seed) for op in CASES for seed in range(3)})
+
+
 NETWORKS: Mapping[str, Callable[[], IntegerGraph]] = {
-    f.__name__: f for f in (mobile, squeeze_excite, plumbing, grouped, even_sum, rows)
+    f.__name__: f for f in (mobile, squeeze_excite, plumbing, grouped, even_sum, rows, operations)
 }
 
 

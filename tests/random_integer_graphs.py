@@ -16,6 +16,7 @@ STEPS = (
     *("conv", "conv", "conv", "pointwise", "pointwise", "depthwise", "depthwise", "grouped", "relu", "relu6", "scaled"),
     *("pad", "no_pad", "max_pool", "avg_pool", "one_pixel", "resize", "lut", "lut", "add", "add", "gate", "concat"),
     *("slice", "slice_rows", "there_and_back", "repeat", "unused", "same", "padded", "padded"),
+    *("constant", "constant", "row", "bilinear", "up", "framed", "turn"),
 )
 
 
@@ -158,6 +159,76 @@ class Sketch:
         peak = x.scale * other.scale * 64 if make is build.multiply else max(x.scale, other.scale)
         y = self.d.tensor(self.name(kind), x.shape, peak * self.d.rng.uniform(0.5, 2))
         self.add(make(y.name, x, other, y, activation=self.d.choice("none", "relu")), y)
+
+    def _constant(self, kind: str, x: QTensor) -> None:
+        """A sum, difference, product or extreme with a constant for all, each channel or each pixel."""
+        height, width, channels = x.shape
+        shape = self.d.choice((channels,), (1, 1, channels), (height, width, 1), x.shape)
+        first, make = bool(self.d.integer(0, 1)), self.d.choice(build.add, build.subtract, build.multiply, None)
+        c = (
+            self.like("c", shape, x)
+            if make is None
+            else self.d.tensor("c", shape, x.scale * self.d.rng.uniform(0.2, 2))
+        )
+        if make is None:
+            y = self.like(kind, x.shape)
+            node = build.extreme(y.name, self.d.choice("maximum", "minimum"), *((c, x) if first else (x, c)))
+        else:
+            peak = x.scale * c.scale * 64 if make is build.multiply else max(x.scale, c.scale)
+            y = self.d.tensor(self.name(kind), x.shape, peak * self.d.rng.uniform(0.5, 2))
+            activation = self.d.choice("none", "relu")
+            node = make(y.name, *((c, x) if first else (x, c)), y, activation=activation)
+        self.add(build.with_constant(node, c, self.d.rng.integers(-128, 128, shape), first=first), y)
+
+    def _row(self, kind: str, x: QTensor) -> None:
+        """What is left of one axis, at its end or in the middle."""
+        axis, op = self.d.integer(0, 2), self.d.choice("mean", "mean", "sum", "reduce_max", "reduce_min")
+        shape = tuple(1 if k == axis else n for k, n in enumerate(x.shape))
+        y = self.like(kind, shape) if "reduce" in op else self.d.tensor(self.name(kind), shape, x.scale)
+        self.add(build.reduction(y.name, op, x, y, [axis]), y)
+
+    def _bilinear(self, kind: str, x: QTensor) -> None:
+        size = [max(n, min(8, n * self.d.integer(1, 2))) for n in x.shape[:2]]
+        y = self.like(kind, (*size, x.shape[2]))
+        attrs = {"size": size, self.d.choice("align_corners", "half_pixel_centers"): True}
+        self.add(IntegerNode(y.name, "resize_bilinear", (x.name,), attrs), y)
+
+    def _up(self, kind: str, x: QTensor) -> None:
+        height, width, channels = x.shape
+        if max(height, width) > 5:
+            return
+        outputs, k = self.d.integer(1, 5), self.d.integer(2, 3)
+        w, bias = self.weights(outputs, channels, k, k)
+        y = self.weighted_output(kind, x, w[0].size, (2 * height, 2 * width, outputs))
+        activation = self.d.choice("none", "relu", "relu6")
+        stride = {"stride": (2, 2), "activation": activation}
+        self.add(build.conv_transpose2d(y.name, x, y, w, bias * np.float32(x.scale), **stride), y)
+
+    def _framed(self, kind: str, x: QTensor) -> None:
+        """A pad of any value, with channels of its own, or a mirrored one."""
+        height, width, channels = x.shape
+        if self.d.integer(0, 1) and min(height, width) > 1:
+            y = self.like(kind, (height + 1, width + 1, channels))
+            attrs: dict[str, Any] = {"padding": [1, 0, 0, 1], "mode": self.d.choice("reflect", "symmetric")}
+            self.add(IntegerNode(y.name, "mirror_pad", (x.name,), attrs), y)
+            return
+        more = self.d.choice((0, 0), (1, 0), (0, 2))
+        y = self.like(kind, (height + 1, width, channels + sum(more)))
+        attrs = {"padding": [1, 0, 0, 0], "value": self.d.choice(-128, x.zero_point, self.d.integer(-128, 127))}
+        self.add(IntegerNode(y.name, "pad", (x.name,), {**attrs, "channels": list(more)}), y)
+        self.step(self.d.choice("conv", "max_pool", "lut"))
+
+    def _turn(self, kind: str, x: QTensor) -> None:
+        """The same bytes in another order."""
+        height, width, channels = x.shape
+        if self.d.integer(0, 1):
+            perm = [int(a) for a in self.d.rng.permutation(3)]
+            y = self.like(kind, tuple(x.shape[a] for a in perm))
+            self.add(IntegerNode(y.name, "transpose", (x.name,), {"perm": perm}), y)
+        else:
+            y = self.like(kind, (height, -(-width // 2), channels))
+            attrs = {"begin": [height - 1, 0, 0], "step": [-1, 2, 1]}
+            self.add(IntegerNode(y.name, "strided_slice", (x.name,), attrs), y)
 
     def _gate(self, kind: str, x: QTensor) -> None:
         pooled = self.d.tensor(self.name("pooled"), (1, 1, x.shape[2]), x.scale)

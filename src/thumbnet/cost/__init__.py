@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thumbnet.cost import flash, latency
+from thumbnet.cost.kernel import Kernel
 from thumbnet.cost.measured import Measured, measured
 from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.plan import ArenaPlan, Buffer
@@ -64,8 +65,13 @@ def _layers(ig: IntegerGraph, unit: Unit, costs: Measured) -> list[LayerCost]:
 
 def _stack_bytes(unit: Unit, costs: Measured) -> int:
     """Deepest stack while the unit runs, start-up and `model_invoke` included."""
-    own = max((costs.kernels[k.function].stack_bytes for k in unit.kernels if k.function), default=0)
+    own = max((_deepest(k, costs) for k in unit.kernels if k.function), default=0)
     return own + (costs.kernels["tn_cascade"].stack_bytes if unit.rows else 0)
+
+
+def _deepest(kernel: Kernel, costs: Measured) -> int:
+    parts = max((costs.kernels[k.function].stack_bytes for k in kernel.parts), default=0)
+    return costs.kernels[kernel.function].stack_bytes + parts
 
 
 def _calls(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[tuple[int, ...]]:

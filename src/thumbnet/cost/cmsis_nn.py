@@ -76,4 +76,4 @@ def _depthwise(taps: int, in_c: int, out_c: int, dilation: tuple[int, int], isa:
 
 
 def _repeats(node: IntegerNode, ig: IntegerGraph) -> bool:
-    return len({ig.tensors[v].bytes for v in (*node.inputs, node.name)}) > 1
+    return len(node.inputs) < 2 or len({ig.tensors[v].bytes for v in (*node.inputs, node.name)}) > 1

@@ -16,7 +16,10 @@ import numpy as np
 from thumbnet.cost import features_mve, features_v7m
 from thumbnet.cost.kernel import Kernel, Window, window_of
 from thumbnet.cost.schedule import Unit
+from thumbnet.integer.binary import operands_of, repetition
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.moves import copies, pad_channels
+from thumbnet.integer.reductions import blocks
 
 Features = tuple[float, ...]
 FeatureFunction = Callable[[IntegerNode, IntegerGraph, Kernel], Features]
@@ -196,6 +199,11 @@ def depthwise_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features
     )
 
 
+def conv_transpose2d(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """Rows, beyond what the phases' kernels take."""
+    return (1, ig.tensors[node.name].shape[0])
+
+
 def dense_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     out_c, in_c = node.arrays["weight"].shape
     groups, eights = -(-out_c // 4), -(-in_c // 8)
@@ -212,6 +220,16 @@ def _elements(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     return (1, ig.tensors[node.name].bytes)
 
 
+def pair(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """Elements, and how often the second operand is read."""
+    out = ig.tensors[node.name]
+    operands = operands_of(node, [ig.tensors[v] for v in node.inputs])
+    smaller = min(operands, key=lambda t: t.bytes)
+    found = repetition(smaller.shape, out.shape)
+    assert found is not None  # or the node would not be valid
+    return (1, out.bytes // found[0], out.bytes)
+
+
 def add_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     size = ig.tensors[node.name].bytes
     return (1, size // 4, size % 4 > 0, _rest(kernel.clamped, size))
@@ -226,6 +244,14 @@ def pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
 def global_avg_pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     h, w, c = ig.tensors[node.inputs[0]].shape
     return (1, c, c * h * w)
+
+
+def reduction(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """Groups, outputs, inputs."""
+    found = blocks(node.attrs["axes"], ig.tensors[node.inputs[0]].shape)
+    assert found is not None  # or the node would not be valid
+    outer, count, inner = found
+    return (1, outer, outer * inner, outer * count * inner)
 
 
 def _memory(count: int, size: int, aligned: bool) -> Features:
@@ -250,16 +276,36 @@ def copy_blocks(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features
 
 
 def pad(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    """Rows, copies, and bytes set, in words where the channels come in fours."""
+    """Copies of rows or, where channels are added, of pixels; bytes set, in words where they lie so."""
     h, w, c = ig.tensors[node.inputs[0]].shape
+    _, wide, depth = ig.tensors[node.name].shape
+    left, front = int(node.attrs["padding"][1]), pad_channels(node)[0]
+    added = depth > c
+    places = (c, front, depth) if added else (w * c, left * c, wide * c)
+    aligned = all(n % 4 == 0 for n in places)
     outside = ig.tensors[node.name].bytes - h * w * c
-    words = outside // 4 if c % 4 == 0 else 0
-    return (1, *_memory(h, w * c, c % 4 == 0), words, outside - 4 * words)
+    words = outside // 4 if aligned else 0
+    copied = _memory(h * w, c, aligned) if added else _memory(h, w * c, aligned)
+    return (1, *copied, h * w if added else 0, words, outside - 4 * words)
+
+
+def move(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """Innermost loops, single bytes, and longer copies."""
+    loops = copies(node, ig.tensors[node.inputs[0]].shape, ig.tensors[node.name].shape)
+    count, inner = math.prod(loops.sizes), loops.sizes[-1] if loops.sizes else 1
+    aligned = all(n % 4 == 0 for n in (loops.start, loops.run, *loops.steps))
+    copied = _memory(count, loops.run, aligned) if loops.run > 1 else (0, 0, 0)
+    return (1, count // inner, count if loops.run == 1 else 0, *copied)
 
 
 def resize_nearest(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     h, w, c = ig.tensors[node.name].shape
     return (1, h, *_memory(h * w, c, c % 4 == 0))
+
+
+def resize_bilinear(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    h, w, c = ig.tensors[node.name].shape
+    return (1, h, h * w, h * w * c)
 
 
 def softmax(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -297,12 +343,16 @@ CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
 }
 
 FEATURES: Mapping[str, FeatureFunction] = {
+    "tn_conv_transpose2d": conv_transpose2d,
     "tn_dense": dense,
     "tn_dense_dsp": dense_dsp,
     "tn_add_dsp": add_dsp,
     "tn_add_even_dsp": add_dsp,
-    "tn_add": _elements,
-    "tn_mul": _elements,
+    "tn_add": pair,
+    "tn_mul": pair,
+    "tn_maximum": pair,
+    "tn_minimum": pair,
+    "tn_prelu": pair,
     "tn_max_pool2d": pool,
     "tn_avg_pool2d": pool,
     "tn_global_avg_pool": global_avg_pool,
@@ -310,7 +360,13 @@ FEATURES: Mapping[str, FeatureFunction] = {
     "tn_requantize": _elements,
     "tn_copy_blocks": copy_blocks,
     "tn_pad": pad,
+    "tn_move": move,
+    "tn_reduce_sum": reduction,
+    "tn_reduce_max": reduction,
+    "tn_reduce_min": reduction,
     "tn_resize_nearest": resize_nearest,
+    "tn_take": resize_nearest,
+    "tn_resize_bilinear": resize_bilinear,
     "tn_softmax": softmax,
     **features_v7m.FEATURES,
     **features_mve.FEATURES,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from thumbnet.cost.kernel import Kernel, window_of
 from thumbnet.cost.kernels_mve import blocks_of, runs_of
 from thumbnet.cost.measured import Measured
 from thumbnet.cost.schedule import Unit
+from thumbnet.cost.transposed import phases
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 # sizeof of the parameter structs in the kernels' headers on a 32-bit core; `_positive` ones have the same
 STRUCT_BYTES = {
     "tn_conv2d": 32 + 16,
     "tn_depthwise_conv2d": 32 + 16,
+    "tn_conv_transpose2d": 16,
     "tn_dense": 22,
     "tn_conv2d_dsp": 32,
     "tn_depthwise_conv2d_k3_dsp": 32 + 16,
@@ -31,22 +33,34 @@ STRUCT_BYTES = {
     "tn_depthwise_conv2d_mve": 32,
     "tn_dense_mve": 24,
     "tn_add_mve": 36,
-    "tn_mul_mve": 16,
+    "tn_mul_mve": 24,
     "tn_max_pool2d_mve": 18,
     "tn_avg_pool2d_mve": 18,
     "tn_global_avg_pool_mve": 18,
-    "tn_add": 28,
+    "tn_add": 36,
     "tn_add_dsp": 32,
     "tn_add_even_dsp": 32,
-    "tn_mul": 16,
+    "tn_mul": 24,
+    "tn_maximum": 12,
+    "tn_minimum": 12,
+    "tn_prelu": 28,
     "tn_max_pool2d": 18,
     "tn_avg_pool2d": 18,
     "tn_global_avg_pool": 18,
     "tn_requantize": 16,
-    "tn_pad": 12,
+    "tn_pad": 16,
+    "tn_move": 32,
+    "tn_reduce_sum": 24,
+    "tn_reduce_max": 12,
+    "tn_reduce_min": 12,
     "tn_resize_nearest": 10,
+    "tn_resize_bilinear": 28,
+    "tn_take": 16,
     "tn_softmax": 16,
 }
+
+
+_PHASE_BYTES = 16  # sizeof(tn_phase)
 
 
 def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple[int, int]:
@@ -70,7 +84,14 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
         return weight, struct + 4 * len(node.arrays["bias"]) + (_aligned(weight) - weight)
     if node.op == "lut":
         return 0, 256
-    return 0, struct
+    if node.op == "conv_transpose2d":
+        made = zip(phases(node, ig).all, kernel.parts, strict=True)
+        stored = [sum(constant_bytes(phase.node, phase.ig, part)) + _PHASE_BYTES for phase, part in made]
+        return weight, struct + sum(stored) - weight
+    if kernel.function == "tn_take":
+        return 0, struct + sum(_aligned(2 * n) for n in ig.tensors[node.name].shape[:2])
+    constant = int(node.arrays["constant"].size) if "constant" in node.arrays else 0
+    return constant, struct + _aligned(constant) - constant
 
 
 def _packed_v7m(node: IntegerNode) -> int:
@@ -95,9 +116,10 @@ def _packed_mve(node: IntegerNode, ig: IntegerGraph, function: str) -> int:
     return head + groups * (64 * runs * blocks_of(w.taps * w.in_c // runs) + 36)
 
 
-def functions_of(units: Iterable[Unit]) -> set[str]:
+def functions_of(units: Sequence[Unit]) -> set[str]:
     """Kernels that are linked."""
-    found = {k.function for unit in units for k in unit.kernels if k.function}
+    kernels = [k for unit in units for k in unit.kernels]
+    found = {k.function for kernel in kernels for k in (kernel, *kernel.parts) if k.function}
     return found | {"tn_cascade" for unit in units if unit.rows}
 
 

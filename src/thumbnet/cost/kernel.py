@@ -35,6 +35,7 @@ class Kernel:
     overlaps: tuple[Overlap | None, ...]  # per input; None: input and output must be disjoint
     strip: int = 0  # output rows per strip, depthwise only
     clamped: bool = False  # the output is clamped by a second pass
+    parts: tuple[Kernel, ...] = ()  # of a transposed convolution: the kernels of its phases
 
     @property
     def family(self) -> Isa:
@@ -100,6 +101,12 @@ class Window:
     def span(self) -> int:
         """Rows of the padded input that one output row needs."""
         return (self.kernel[0] - 1) * self.dilation[0] + 1
+
+
+def whole_inputs(node: IntegerNode, ig: IntegerGraph) -> tuple[Overlap | None, ...]:
+    """Overlaps of an operation element by element: an input that repeats must be kept."""
+    size = ig.tensors[node.name].bytes
+    return tuple(Overlap(0) if ig.tensors[v].bytes == size else None for v in node.inputs)
 
 
 def window_of(node: IntegerNode, ig: IntegerGraph) -> Window:

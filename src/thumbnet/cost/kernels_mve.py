@@ -17,8 +17,10 @@ from thumbnet.cost.kernel import (
     first_inputs,
     raster_distance,
     strip_overlap,
+    whole_inputs,
     window_of,
 )
+from thumbnet.integer.binary import operands_of, repetition
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 BLOCK = 16  # values that one instruction multiplies
@@ -164,10 +166,16 @@ def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    """None where scales are not as TFLite Micro makes them, or an input repeats."""
+    """None where scales are not as TFLite Micro makes them, or an operand repeats or is constant."""
     exact, shifts = exact_input(node), node.attrs["shifts"]
     sizes = {ig.tensors[v].bytes for v in (*node.inputs, node.name)}
-    if exact is None or len(sizes) != 1 or node.attrs["left_shift"] != 20 or not -31 <= shifts[2] <= -1:
+    if (
+        exact is None
+        or len(node.inputs) != 2
+        or len(sizes) != 1
+        or node.attrs["left_shift"] != 20
+        or not -31 <= shifts[2] <= -1
+    ):
         return None
     if not even_inputs(node) and not -31 <= shifts[1 - exact] <= -1:
         return None
@@ -177,11 +185,12 @@ def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _mul(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    if not -31 <= node.attrs["shift"] <= -1:
+    """None where the second operand is spread otherwise than over all pixels."""
+    shape = ig.tensors[node.name].shape
+    spread = [repetition(t.shape, shape) for t in operands_of(node, [ig.tensors[v] for v in node.inputs])]
+    if not -31 <= node.attrs["shift"] <= -1 or any(s is None or s[0] != 1 for s in spread):
         return None
-    repeats = ig.tensors[node.inputs[1]].bytes < ig.tensors[node.name].bytes
-    sources = ("mve/tn_scale_mve.h", "mve/mul.c")
-    return _kernel(node, "tn_mul_mve", sources, 0, Overlap(0), None if repeats else Overlap(0))
+    return _kernel(node, "tn_mul_mve", ("mve/tn_scale_mve.h", "mve/mul.c"), 0, *whole_inputs(node, ig))
 
 
 def _pool(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:

@@ -8,7 +8,10 @@ buffers hide most of the rest. Boards measured 1.24 to 1.43 times the cycle mode
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,7 @@ from thumbnet.cost.features import CONVOLUTIONS, FEATURES, cascade
 from thumbnet.cost.kernel import Kernel, Window, window_of
 from thumbnet.cost.measured import KernelCost, Measured, measured
 from thumbnet.cost.schedule import Unit
+from thumbnet.cost.transposed import Phase, phases
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets.target import Target
 
@@ -56,7 +60,22 @@ def _node(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) 
     if not kernel.function:
         return 0, 0
     instructions, cycles = _applied(costs.kernels[kernel.function], features_of(node, ig, kernel))
+    for i, part in enumerate(kernel.parts):
+        counts = phase_counts(phases(node, ig).all[i], part)
+        own = _applied(costs.kernels[part.function], counts)
+        instructions, cycles = instructions + own[0], cycles + own[1]
     return round(instructions), round(cycles)
+
+
+def phase_counts(phase: Phase, kernel: Kernel) -> Floats:
+    """Loop counts of all rows of a transposed convolution's phase, each a call of its own."""
+    whole, total = window_of(phase.node, phase.ig), np.zeros(1)
+    parts = Counter(phase.part(q)[1:] for q in range(phase.rows))
+    for (padding, height), count in parts.items():
+        seen = min(height, max(phase.reads - padding, 1))  # rows below are never looked at: equal rows look equal
+        row = replace(whole, in_h=seen, out_h=1, padding=(padding, whole.padding[1]))
+        total = total + count * convolution_counts(row, 1, kernel.function, kernel.strip, kernel.clamped)
+    return total
 
 
 def _applied(cost: KernelCost, counts: Floats) -> tuple[float, float]:
@@ -85,6 +104,8 @@ def macs(node: IntegerNode, ig: IntegerGraph) -> int:
     if node.op in ("conv2d", "depthwise_conv2d"):
         h, w, channels = ig.tensors[node.name].shape
         return int(h * w * (node.arrays["weight"].size // channels) * channels)
+    if node.op == "conv_transpose2d":
+        return int(node.arrays["weight"].size) * prod(ig.tensors[node.inputs[0]].shape[:2])
     return 0
 
 

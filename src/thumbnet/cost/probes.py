@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from thumbnet.integer.arithmetic import quantize_multiplier, scalar_multiplier
+from thumbnet.integer.build import with_constant
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
 
 Pair = tuple[int, int]
@@ -80,6 +82,16 @@ class ProbeBuilder:
         arrays = self._scaled(weight, c * multiplier, kernel[0] * kernel[1])
         return self._node("depthwise_conv2d", (x,), shape, attrs, arrays, clamp)
 
+    def conv_transpose2d(
+        self, x: str, channels: int, kernel: Pair, stride: Pair, padding: Pair = (0, 0), clamp: Pair = (-128, 127)
+    ) -> str:
+        """All that the windows of the input reach, but for the rows and columns cut off on all sides."""
+        shape = self.tensors[x].shape
+        size = [(shape[i] - 1) * stride[i] + kernel[i] - 2 * padding[i] for i in (0, 1)]
+        arrays = self._scaled(self._weight(channels, *kernel, shape[2]), channels, kernel[0] * kernel[1] * shape[2])
+        attrs = {"stride": list(stride), "padding": list(padding)}
+        return self._node("conv_transpose2d", (x,), (*size, channels), attrs, arrays, clamp)
+
     def dense(self, x: str, features: int, clamp: Pair = (-128, 127)) -> str:
         (count,) = self.tensors[x].shape
         arrays = self._scaled(self._weight(features, count), features, count)
@@ -94,10 +106,30 @@ class ProbeBuilder:
             first, second = second, first
         factors = [scalar_multiplier(f) for f in (first, second, 2.0**-19 * self.rng.uniform(0.5, 1))]
         attrs = {"left_shift": 20, "multipliers": [m for m, _ in factors], "shifts": [s for _, s in factors]}
-        return self._node(op, (a, b), self.tensors[a].shape, attrs, {}, clamp)
+        return self._node(op, (a, b), self._wider(a, b), attrs, {}, clamp)
 
     def mul(self, a: str, b: str, clamp: Pair = (-128, 127)) -> str:
-        return self._node("mul", (a, b), self.tensors[a].shape, self._factor(0.005, 0.02), {}, clamp)
+        return self._node("mul", (a, b), self._wider(a, b), self._factor(0.005, 0.02), {}, clamp)
+
+    def extreme(self, op: str, a: str, b: str) -> str:
+        """`op` is "maximum" or "minimum"."""
+        return self._node(op, (a, b), self._wider(a, b), {}, {})
+
+    def prelu(self, x: str, slope: str) -> str:
+        factors = [scalar_multiplier(float(self.rng.uniform(*ends))) for ends in ((0.5, 2), (0.005, 0.02))]
+        attrs = {"multipliers": [m for m, _ in factors], "shifts": [s for _, s in factors]}
+        return self._node("prelu", (x, slope), self.tensors[x].shape, attrs, {})
+
+    def constant(self, node: str, *shape: int, first: bool = False) -> str:
+        """Puts random values of this shape in place of the second operand of `node`, or of its first."""
+        values = self.rng.integers(-128, 128, shape).astype(np.int8)
+        (at,) = (i for i, n in enumerate(self.nodes) if n.name == node)
+        point = int(self.rng.integers(-128, 128))
+        self.nodes[at] = with_constant(self.nodes[at], QTensor("", shape, 1.0, point), values, first=first)
+        return node
+
+    def _wider(self, a: str, b: str) -> tuple[int, ...]:
+        return max(self.tensors[a].shape, self.tensors[b].shape, key=math.prod)
 
     def pool(self, op: str, x: str, kernel: Pair, stride: Pair, padding: tuple[int, int, int, int] = NO_PADDING) -> str:
         """`op` is "max_pool2d" or "avg_pool2d"."""
@@ -128,17 +160,39 @@ class ProbeBuilder:
         shape[axis] = stop - start
         return self._node("slice", (x,), tuple(shape), {"axis": axis, "start": start, "stop": stop}, {})
 
-    def pad(self, x: str, padding: tuple[int, int, int, int]) -> str:
+    def pad(self, x: str, padding: tuple[int, int, int, int], channels: Pair = (0, 0), value: int | None = None) -> str:
         h, w, c = self.tensors[x].shape
-        shape = (h + padding[0] + padding[2], w + padding[1] + padding[3], c)
-        attrs = {"padding": list(padding)}
+        shape = (h + padding[0] + padding[2], w + padding[1] + padding[3], c + sum(channels))
+        attrs: dict[str, Any] = {"padding": list(padding)}
+        attrs |= {"channels": list(channels)} if any(channels) else {}
+        attrs |= {} if value is None else {"value": value}
         return self._node("pad", (x,), shape, attrs, {}, zero_point=self.tensors[x].zero_point)
+
+    def transpose(self, x: str, *perm: int) -> str:
+        shape = tuple(self.tensors[x].shape[a] for a in perm)
+        return self._node("transpose", (x,), shape, {"perm": list(perm)}, {})
+
+    def depth_to_space(self, x: str, block: int) -> str:
+        h, w, c = self.tensors[x].shape
+        return self._node("depth_to_space", (x,), (h * block, w * block, c // block**2), {"block": block}, {})
 
     def reshape(self, x: str, *shape: int) -> str:
         return self._node("reshape", (x,), shape, {"shape": list(shape)}, {})
 
+    def reduction(self, op: str, x: str, axes: tuple[int, ...]) -> str:
+        """`op` is "mean", "sum", "reduce_max" or "reduce_min"; the axes stay, with size 1."""
+        shape = self.tensors[x].shape
+        count = math.prod(shape[a] for a in axes)
+        factor = self._factor(0.8 / count, 1.2 / count) if op in ("mean", "sum") else {}
+        out = tuple(1 if k in axes else n for k, n in enumerate(shape))
+        return self._node(op, (x,), out, {**factor, "axes": list(axes)}, {})
+
+    def resize(self, op: str, x: str, size: Pair, **options: bool) -> str:
+        """`op` is "resize_nearest" or "resize_bilinear"; options align_corners or half_pixel_centers."""
+        return self._node(op, (x,), (*size, self.tensors[x].shape[2]), {"size": list(size), **options}, {})
+
     def resize_nearest(self, x: str, size: Pair) -> str:
-        return self._node("resize_nearest", (x,), (*size, self.tensors[x].shape[2]), {"size": list(size)}, {})
+        return self.resize("resize_nearest", x, size)
 
     def softmax(self, x: str) -> str:
         scale = float(self.rng.uniform(0.02, 0.3))

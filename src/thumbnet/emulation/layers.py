@@ -46,7 +46,7 @@ def layer_costs(ig: IntegerGraph, model_c: str, calls: Sequence[CallCost]) -> tu
                 node.op,
                 ig.tensors[node.name].shape,
                 macs(node, ig),
-                _bytes(node, ("weight", "table")),
+                _bytes(node, ("weight", "table", "constant")),
                 _bytes(node, ("bias", "multiplier", "shift")),
                 sum(c.instructions for c in own),
                 sum(c.cycles for c in own),
@@ -62,6 +62,8 @@ def macs(node: IntegerNode, ig: IntegerGraph) -> int:
     if node.op in ("conv2d", "depthwise_conv2d"):
         weight, shape = node.arrays["weight"], ig.tensors[node.name].shape
         return int(weight.size) * int(np.prod(shape[:2]))
+    if node.op == "conv_transpose2d":
+        return int(node.arrays["weight"].size) * int(np.prod(ig.tensors[node.inputs[0]].shape[:2]))
     return 0
 
 

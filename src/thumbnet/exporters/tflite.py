@@ -7,6 +7,7 @@ TFLM arrives at the same integers. Paddings that TFLite's SAME does not describe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,13 @@ import numpy.typing as npt
 
 from thumbnet.errors import UnsupportedOpError
 from thumbnet.exporters.tflite_file import TfliteFile
+from thumbnet.exporters.tflite_moves import MOVES
+from thumbnet.exporters.tflite_writer import Writer
 from thumbnet.exporters.tflm import run_tflm
 from thumbnet.integer.arithmetic import activation_clamp
+from thumbnet.integer.binary import BINARY, constant_of
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
+from thumbnet.integer.reductions import EXTREMES, SUMS
 
 __all__ = ["run_tflm", "to_tflite"]
 
@@ -29,7 +34,7 @@ def to_tflite(graph: IntegerGraph) -> bytes:
     Raises `UnsupportedOpError` where TFLite has no spelling for a node: average pooling whose padding does not count
     and is not SAME.
     """
-    writer = _Writer(graph)
+    writer = Writer(graph)
     for name in graph.inputs:
         writer.activation(graph.tensors[name])
     for node in graph.nodes:
@@ -39,72 +44,6 @@ def to_tflite(graph: IntegerGraph) -> bytes:
     return writer.file.finish(
         graph.name, [writer.index[v] for v in graph.inputs], [writer.index[v] for v in graph.outputs]
     )
-
-
-class _Writer:
-    """A file in the making, and where each tensor of the graph is in it."""
-
-    def __init__(self, graph: IntegerGraph) -> None:
-        self.graph = graph
-        self.file = TfliteFile()
-        self.index: dict[str, int] = {}
-
-    def activation(self, tensor: QTensor) -> int:
-        index = self.file.tensor(
-            tensor.name, (1, *tensor.shape), np.int8, scales=[tensor.scale], zero_point=tensor.zero_point
-        )
-        self.index[tensor.name] = index
-        return index
-
-    def tensor_of(self, node: IntegerNode) -> QTensor:
-        return self.graph.tensors[node.name]
-
-    def source(self, node: IntegerNode) -> QTensor:
-        return self.graph.tensors[node.inputs[0]]
-
-    def emit(
-        self,
-        node: IntegerNode,
-        op: str,
-        version: int,
-        constants: Sequence[int] = (),
-        options: str = "",
-        **kw: Any,
-    ) -> None:
-        """One operator with the node's inputs, then constants; its output is the node's tensor."""
-        inputs = [*(self.index[v] for v in node.inputs), *constants]
-        self.file.operator(op, version, inputs, [self.activation(self.tensor_of(node))], options, **kw)
-
-    def integers(self, name: str, values: npt.ArrayLike) -> int:
-        data = np.asarray(values, np.int32)
-        return self.file.tensor(name, data.shape, np.int32, data=data)
-
-    def padded(self, node: IntegerNode, padding: Sequence[int], value: int | None = None) -> tuple[int, QTensor]:
-        """The node's input behind a PAD (with the zero point, or PADV2 with `value`): its index and description."""
-        x = self.source(node)
-        top, left, bottom, right = padding
-        shape = (x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2])
-        out = QTensor(f"{node.name}/pad", shape, x.scale, x.zero_point)
-        amounts = self.integers(f"{node.name}/paddings", _paddings(padding))
-        inputs = [self.index[x.name], amounts]
-        if value is None:
-            self.file.operator("PAD", 2, inputs, [self.activation(out)], "PadOptions")
-        else:
-            constant = self.file.tensor(
-                f"{node.name}/value",
-                (1,),
-                np.int8,
-                scales=[x.scale],
-                zero_point=x.zero_point,
-                data=np.array([value], np.int8),
-            )
-            self.file.operator("PADV2", 2, [*inputs, constant], [self.activation(out)], "PadV2Options")
-        return self.index[out.name], out
-
-
-def _paddings(padding: Sequence[int]) -> list[list[int]]:
-    top, left, bottom, right = padding
-    return [[0, 0], [top, bottom], [left, right], [0, 0]]
 
 
 def _padding_kind(node: IntegerNode, x: QTensor, out: QTensor, kernel: Sequence[int]) -> str | None:
@@ -130,7 +69,7 @@ def _fused(node: IntegerNode, out: QTensor) -> int:
     raise UnsupportedOpError(node.op, node.name, f"TFLite has no activation that clamps to {node.clamp}.")
 
 
-def _weights(writer: _Writer, node: IntegerNode, weight: npt.NDArray[np.int8], axis: int) -> list[int]:
+def _weights(writer: Writer, node: IntegerNode, weight: npt.NDArray[np.int8], axis: int) -> list[int]:
     """Weight and bias tensors. A bias has the scale input · weight and zero point 0."""
     x = writer.source(node)
     scales = np.array(node.weight_scale, np.float32)
@@ -141,7 +80,7 @@ def _weights(writer: _Writer, node: IntegerNode, weight: npt.NDArray[np.int8], a
     ]
 
 
-def _convolution(writer: _Writer, node: IntegerNode) -> None:
+def _convolution(writer: Writer, node: IntegerNode) -> None:
     out, x, depthwise = writer.tensor_of(node), writer.source(node), node.op == "depthwise_conv2d"
     weight = node.arrays["weight"][None] if depthwise else node.arrays["weight"]
     kind = _padding_kind(node, x, out, weight.shape[1:3])
@@ -165,23 +104,57 @@ def _convolution(writer: _Writer, node: IntegerNode) -> None:
     writer.file.operator(name, 3, inputs, [writer.activation(out)], table, **options)
 
 
-def _dense(writer: _Writer, node: IntegerNode) -> None:
+def _conv_transpose2d(writer: Writer, node: IntegerNode) -> None:
+    """Without padding; what that leaves too much above and on the left is cut off by a SLICE."""
+    out, (top, left) = writer.tensor_of(node), node.attrs["padding"]
+    height, width, channels = out.shape
+    whole = replace(out, name=f"{node.name}/whole", shape=(height + top, width + left, channels))
+    made = whole if top or left else out
+    weight, bias = _weights(writer, node, node.arrays["weight"], 0)
+    size = writer.integers(f"{node.name}/size", [1, *made.shape])
+    options = {
+        "padding": TfliteFile.padding("VALID"),
+        "strideH": node.attrs["stride"][0],
+        "strideW": node.attrs["stride"][1],
+        "fusedActivationFunction": _fused(node, out),
+    }
+    inputs = [size, weight, writer.index[node.inputs[0]], bias]
+    writer.file.operator("TRANSPOSE_CONV", 4, inputs, [writer.activation(made)], "TransposeConvOptions", **options)
+    if made is whole:
+        constants = [
+            writer.integers(f"{node.name}/begin", [0, top, left, 0]),
+            writer.integers(f"{node.name}/end", [1, *out.shape]),
+        ]
+        inputs = [writer.index[whole.name], *constants]
+        writer.file.operator("SLICE", 2, inputs, [writer.activation(out)], "SliceOptions")
+
+
+def _dense(writer: Writer, node: IntegerNode) -> None:
     constants = _weights(writer, node, node.arrays["weight"], 0)
     fused = _fused(node, writer.tensor_of(node))
     writer.emit(node, "FULLY_CONNECTED", 4, constants, "FullyConnectedOptions", fusedActivationFunction=fused)
 
 
-def _elementwise(writer: _Writer, node: IntegerNode) -> None:
+def _elementwise(writer: Writer, node: IntegerNode) -> None:
     name, version, table = {
         "add": ("ADD", 2, "AddOptions"),
         "sub": ("SUB", 3, "SubOptions"),
         "mul": ("MUL", 2, "MulOptions"),
+        "maximum": ("MAXIMUM", 2, "MaximumMinimumOptions"),
+        "minimum": ("MINIMUM", 2, "MaximumMinimumOptions"),
+        "prelu": ("PRELU", 1, ""),
     }[node.op]
-    fused = _fused(node, writer.tensor_of(node))
-    writer.emit(node, name, version, (), table, fusedActivationFunction=fused)
+    out = writer.tensor_of(node)
+    options = {"fusedActivationFunction": _fused(node, out)} if node.op in ("add", "sub", "mul") else {}
+    inputs = [writer.index[v] for v in node.inputs]
+    constant = constant_of(node)
+    if constant is not None:
+        stored = writer.constant(constant, node.arrays["constant"])
+        inputs.insert(0 if node.attrs.get("constant_first") else 1, stored)
+    writer.file.operator(name, version, inputs, [writer.activation(out)], table, **options)
 
 
-def _pool(writer: _Writer, node: IntegerNode) -> None:
+def _pool(writer: Writer, node: IntegerNode) -> None:
     out, x, kernel = writer.tensor_of(node), writer.source(node), node.attrs["kernel"]
     kind = _padding_kind(node, x, out, kernel)
     index = writer.index[x.name]
@@ -206,13 +179,20 @@ def _pool(writer: _Writer, node: IntegerNode) -> None:
     writer.file.operator(name, 2, [index], [writer.activation(out)], "Pool2DOptions", **options)
 
 
-def _global_avg_pool(writer: _Writer, node: IntegerNode) -> None:
+def _global_avg_pool(writer: Writer, node: IntegerNode) -> None:
     axes = writer.integers(f"{node.name}/axes", [1, 2])
     keep = len(writer.tensor_of(node).shape) == 3
     writer.emit(node, "MEAN", 2, [axes], "ReducerOptions", keepDims=keep)
 
 
-def _lut(writer: _Writer, node: IntegerNode) -> None:
+def _reduction(writer: Writer, node: IntegerNode) -> None:
+    x, out = writer.source(node), writer.tensor_of(node)
+    axes = writer.integers(f"{node.name}/axes", [int(a) + 1 for a in node.attrs["axes"]])
+    name = {"mean": "MEAN", "sum": "SUM", "reduce_max": "REDUCE_MAX", "reduce_min": "REDUCE_MIN"}[node.op]
+    writer.emit(node, name, 2, [axes], "ReducerOptions", keepDims=len(out.shape) == len(x.shape))
+
+
+def _lut(writer: Writer, node: IntegerNode) -> None:
     kind = node.attrs["kind"]
     if kind == "leaky_relu":
         writer.emit(node, "LEAKY_RELU", 2, (), "LeakyReluOptions", alpha=float(np.float32(node.attrs["alpha"])))
@@ -220,26 +200,13 @@ def _lut(writer: _Writer, node: IntegerNode) -> None:
         writer.emit(node, "HARD_SWISH", 1, (), "HardSwishOptions")
     elif kind in ("sigmoid", "tanh"):
         writer.emit(node, {"sigmoid": "LOGISTIC", "tanh": "TANH"}[kind], 2)
+    elif kind in ("elu", "abs"):
+        writer.emit(node, kind.upper(), 1)
     else:
         raise UnsupportedOpError(node.op, node.name, "TFLite has no operator for a table of one's own.")
 
 
-def _concat(writer: _Writer, node: IntegerNode) -> None:
-    writer.emit(node, "CONCATENATION", 2, (), "ConcatenationOptions", axis=int(node.attrs["axis"]) + 1)
-
-
-def _pad(writer: _Writer, node: IntegerNode) -> None:
-    amounts = writer.integers(f"{node.name}/paddings", _paddings(node.attrs["padding"]))
-    writer.emit(node, "PAD", 2, [amounts], "PadOptions")
-
-
-def _reshape(writer: _Writer, node: IntegerNode) -> None:
-    shape = [1, *writer.tensor_of(node).shape]
-    constant = writer.integers(f"{node.name}/shape", shape)
-    writer.emit(node, "RESHAPE", 1, [constant], "ReshapeOptions", newShape=shape)
-
-
-def _requantize(writer: _Writer, node: IntegerNode) -> None:
+def _requantize(writer: Writer, node: IntegerNode) -> None:
     """QUANTIZE; or RELU, with RELU6 behind it (TFLM's RELU6 does not rescale) where the bound 6 is within reach."""
     out = writer.tensor_of(node)
     if node.attrs["kind"] == "quantize":
@@ -252,42 +219,22 @@ def _requantize(writer: _Writer, node: IntegerNode) -> None:
         writer.file.operator("RELU6", 2, [writer.index[inner.name]], [writer.activation(out)])
 
 
-def _resize_nearest(writer: _Writer, node: IntegerNode) -> None:
-    size = writer.integers(f"{node.name}/size", node.attrs["size"])
-    writer.emit(node, "RESIZE_NEAREST_NEIGHBOR", 2, [size], "ResizeNearestNeighborOptions")
-
-
-def _slice(writer: _Writer, node: IntegerNode) -> None:
-    out, axis = writer.tensor_of(node), int(node.attrs["axis"]) + 1
-    begin = [0] * (len(out.shape) + 1)
-    begin[axis] = int(node.attrs["start"])
-    constants = [
-        writer.integers(f"{node.name}/begin", begin),
-        writer.integers(f"{node.name}/size", [1, *out.shape]),
-    ]
-    writer.emit(node, "SLICE", 2, constants, "SliceOptions")
-
-
-def _softmax(writer: _Writer, node: IntegerNode) -> None:
+def _softmax(writer: Writer, node: IntegerNode) -> None:
     writer.emit(node, "SOFTMAX", 2, (), "SoftmaxOptions", beta=1.0)
 
 
-_SPELLING: dict[str, Callable[[_Writer, IntegerNode], None]] = {
+_SPELLING: dict[str, Callable[[Writer, IntegerNode], None]] = {
     "conv2d": _convolution,
     "depthwise_conv2d": _convolution,
+    "conv_transpose2d": _conv_transpose2d,
     "dense": _dense,
-    "add": _elementwise,
-    "sub": _elementwise,
-    "mul": _elementwise,
+    **dict.fromkeys(BINARY, _elementwise),
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "global_avg_pool": _global_avg_pool,
+    **dict.fromkeys((*SUMS, *EXTREMES), _reduction),
     "lut": _lut,
-    "concat": _concat,
-    "pad": _pad,
-    "reshape": _reshape,
     "requantize": _requantize,
-    "resize_nearest": _resize_nearest,
-    "slice": _slice,
     "softmax": _softmax,
+    **MOVES,
 }

@@ -7,7 +7,7 @@ would leave 32 bits on the way, runtimes differ or behave as they like; such a f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.integer import build
 from thumbnet.integer.arithmetic import activation_clamp, quantize_multiplier, round_half_away
+from thumbnet.integer.binary import fits, operands_of
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
 from thumbnet.integer.kernels import KERNELS
 
@@ -128,39 +129,61 @@ def weighted(
     return IntegerNode(out.name, op, (x.name,), attrs, arrays, clamp, tuple(float(s) for s in scales))
 
 
+_MAKE: dict[str, Callable[[str, QTensor, QTensor, QTensor], IntegerNode]] = {
+    "add": build.add,
+    "sub": build.subtract,
+    "mul": build.multiply,
+    "prelu": build.prelu,
+}
+
+
 def elementwise(op: str, a: QTensor, b: QTensor, out: QTensor, activation: str) -> IntegerNode:
-    """add, sub or mul of two computed tensors that have the shapes the integer graph takes."""
-    if op != "mul" and 2.0 * max(a.scale, b.scale) >= (1 << build.ADD_LEFT_SHIFT) * out.scale:
-        raise ModelError(f"'{out.name}' ({op}) has an output scale a million times finer than its inputs'.", _AGAIN)
-    make = {"add": build.add, "sub": build.subtract, "mul": build.multiply}[op]
-    return replace(make(out.name, a, b, out), clamp=clamp_of(activation, out))
+    """An operation of `BINARY` on two computed tensors."""
+    _check_operands(op, a, b, out)
+    return _binary(op, a, b, out, activation)
 
 
 def with_constant(
     op: str, x: QTensor, constant: QTensor, values: Int8s, out: QTensor, activation: str, constant_first: bool
 ) -> IntegerNode:
-    """add, sub or mul with a constant: int8 `values`, one number or one per channel, quantized as `constant`.
+    """The operation with a constant: int8 `values`, quantized as `constant`, which has their shape.
 
     One number makes a function of one byte: a table. A product by channel is a 1×1 depthwise convolution, which scales
-    and rounds alike, if the weights fit int8. Raises `UnsupportedOpError` for what is neither.
+    and rounds alike, if the weights fit int8.
     """
-    channels = out.shape[-1]
+    pair = (constant, x) if constant_first else (x, constant)
+    _check_operands(op, *pair, out)
     flat = values.reshape(-1)
-    if len(flat) == 1 or bool(np.all(flat == flat[0])):
+    if bool(np.all(flat == flat[0])) and x.shape == out.shape:
         return _table(op, x, constant, int(flat[0]), out, activation, constant_first)
     weight = flat.astype(np.int64) - constant.zero_point
-    if op != "mul" or len(flat) != channels or len(out.shape) != 3 or weight.min() < -128 or weight.max() > 127:
+    by_channel = len(out.shape) == 3 and x.shape == out.shape and len(flat) == values.shape[-1] == out.shape[-1]
+    if op == "mul" and by_channel and weight.min() >= -128 and weight.max() <= 127:
+        attrs = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1]}
+        scales = np.array([constant.scale], np.float32)
+        factors = weight.astype(np.int8).reshape(1, 1, -1)
+        return weighted("depthwise_conv2d", x, out, factors, None, scales, activation, attrs)
+    return build.with_constant(_binary(op, *pair, out, activation), constant, values, first=constant_first)
+
+
+def _binary(op: str, a: QTensor, b: QTensor, out: QTensor, activation: str) -> IntegerNode:
+    if op in ("add", "sub") and 2.0 * max(a.scale, b.scale) >= (1 << build.ADD_LEFT_SHIFT) * out.scale:
+        raise ModelError(f"'{out.name}' ({op}) has an output scale a million times finer than its inputs'.", _AGAIN)
+    if op in ("maximum", "minimum"):
+        return build.extreme(out.name, op, a, b)
+    make = _MAKE[op]
+    return replace(make(out.name, a, b, out), clamp=clamp_of(activation, out))
+
+
+def _check_operands(op: str, a: QTensor, b: QTensor, out: QTensor) -> None:
+    """Raises `UnsupportedOpError` for shapes that the integer graph does not combine."""
+    if not fits(op, a.shape, b.shape, out.shape):
         raise UnsupportedOpError(
             op.upper(),
             out.name,
-            "A constant operand must be one number, or factors per channel that fit int8; "
-            "fold it into the convolution before it.",
+            f"It makes {list(out.shape)} of {list(a.shape)} and {list(b.shape)}. One operand must have the output's "
+            "shape, the other the same, or one number for all, for each channel or for each pixel.",
         )
-    attrs = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1]}
-    scales = np.array([constant.scale], np.float32)
-    return weighted(
-        "depthwise_conv2d", x, out, weight.astype(np.int8).reshape(1, 1, -1), None, scales, activation, attrs
-    )
 
 
 def _table(
@@ -169,7 +192,7 @@ def _table(
     """The operation with one number, as a table over the 256 values of `x`."""
     every, single = replace(x, shape=(256,)), replace(constant, shape=(256,))
     pair = (single, every) if constant_first else (every, single)
-    node = elementwise(op, *pair, replace(out, shape=(256,)), activation)
+    node = _binary(op, *pair, replace(out, shape=(256,)), activation)
     _check(node, pair)
     stored = np.arange(-128, 128, dtype=np.int8)[None]
     other = np.full_like(stored, value)
@@ -189,6 +212,21 @@ def leaky_relu(name: str, x: QTensor, out: QTensor, alpha: float) -> IntegerNode
         if not (math.isfinite(alpha) and factor * x.scale / out.scale < 1 << 22):
             raise ModelError(f"'{name}' (leaky_relu) scales beyond 32 bits.", _AGAIN)
     return build.lut(name, x, out, "leaky_relu", alpha=alpha)
+
+
+def clamped_table(name: str, x: QTensor, out: QTensor, activation: str) -> IntegerNode:
+    """A requantization that clamps, as a table."""
+    node = replace(build.requantize(name, x, out), clamp=clamp_of(activation, out))
+    _check(node, [x])
+    every, stored = replace(x, shape=(256,)), np.arange(-128, 128, dtype=np.int8)[None]
+    table = KERNELS["requantize"](node, [stored], [every], replace(out, shape=(256,)))[0]
+    return IntegerNode(name, "lut", (x.name,), {"kind": "table"}, {"table": table})
+
+
+def absolute(name: str, x: QTensor, out: QTensor) -> IntegerNode:
+    if x.scale / out.scale >= 1 << 22:
+        raise ModelError(f"'{name}' (abs) scales beyond 32 bits.", _AGAIN)
+    return build.lut(name, x, out, "abs")
 
 
 def softmax(name: str, x: QTensor, beta: float) -> IntegerNode:
@@ -211,8 +249,13 @@ def _check(node: IntegerNode, inputs: Sequence[QTensor]) -> None:
         sums = weight.reshape(len(weight), -1).sum(1) * _reach(inputs[0])
         sums = sums + np.abs(node.arrays["bias"].astype(np.int64))
         shifts = np.where(node.arrays["multiplier"] > 0, node.arrays["shift"], 0)
-    elif node.op == "mul":
-        sums, shifts = np.array([_reach(inputs[0]) * _reach(inputs[1])]), np.array([node.attrs["shift"]])
+    elif node.op in ("mul", "prelu"):
+        a, b = (_reach(t) for t in operands_of(node, inputs))
+        sums, shifts = (
+            (np.array([a * b]), np.array([node.attrs["shift"]]))
+            if node.op == "mul"
+            else (np.array([a, a * b]), np.array(node.attrs["shifts"]))
+        )
     elif node.op in ("requantize", "global_avg_pool"):
         pixels = math.prod(inputs[0].shape[:2]) if node.op == "global_avg_pool" else 1
         sums, shifts = np.array([_reach(inputs[0]) * pixels]), np.array([node.attrs["shift"]])

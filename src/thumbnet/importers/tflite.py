@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,32 +12,31 @@ import numpy.typing as npt
 from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.importers.quantized import GraphBuilder
 from thumbnet.importers.tflite_layers import LAYERS
-from thumbnet.importers.tflite_operands import Operands
+from thumbnet.importers.tflite_operands import Operands, Supported
+from thumbnet.importers.tflite_parts import PARTS
 from thumbnet.importers.tflite_reader import MAX_FILE_BYTES, FileOperator, FileTensor, TfliteContent, read_tflite
 from thumbnet.importers.tflite_shapes import SHAPES
 from thumbnet.integer.graph import IntegerGraph, QTensor
 
 Outside = Literal["int8", "uint8", "float32"]
 
-_HANDLERS: dict[str, Callable[[Operands], None]] = {**LAYERS, **SHAPES}
-_NEAREST = {
-    **dict.fromkeys(
-        ("ELU", "GELU", "PRELU", "RELU_N1_TO_1", "RELU_0_TO_1"), "Use RELU, RELU6, LEAKY_RELU or HARD_SWISH instead."
-    ),
-    **dict.fromkeys(
-        ("SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), "Use MEAN or MAX_POOL_2D over height and width instead."
-    ),
+SUPPORTED: dict[str, Supported] = {**LAYERS, **SHAPES, **PARTS}
+NEAREST = {
+    **dict.fromkeys(("GELU", "RELU_0_TO_1"), "Use RELU, RELU6, LEAKY_RELU or HARD_SWISH instead."),
+    "REDUCE_PROD": "Only MEAN, SUM, REDUCE_MAX and REDUCE_MIN are supported.",
     **dict.fromkeys(
         ("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "UNIDIRECTIONAL_SEQUENCE_RNN", "SVDF", "WHILE"),
         "Recurrent layers are not supported; use convolutions over time.",
     ),
     **dict.fromkeys(("BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP"), "Attention and look-ups are not supported."),
-    "RESIZE_BILINEAR": "Use nearest-neighbour interpolation instead.",
-    "TRANSPOSE_CONV": "Use RESIZE_NEAREST_NEIGHBOR followed by CONV_2D.",
-    "ARG_MAX": "Leave it out; take the largest output in the application.",
+    **dict.fromkeys(("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"), "Convert with dilated convolutions instead."),
+    **dict.fromkeys(("ARG_MAX", "ARG_MIN", "TOPK_V2"), "Leave it out; compare the outputs in the application."),
+    "LOG_SOFTMAX": "Leave it out: the order of the classes is that of its inputs.",
+    "L2_NORMALIZATION": "Leave it out; normalize in the application.",
+    "NEG": "Subtract from zero instead (SUB).",
     "CONV_3D": "Use CONV_2D instead.",
     "DIV": "Multiply with the reciprocal instead.",
-    "CUSTOM": "Custom operators cannot be compiled; use built-in ones.",
+    "CUSTOM": "Custom operators cannot be compiled; leave post-processing to the application.",
 }
 
 
@@ -119,7 +117,6 @@ class _Conversion:
         self.content, self.where = content, where
         self.builder = GraphBuilder(name)
         self.values: dict[int, QTensor] = {}  # tensor of the file -> what holds its values in the graph
-        self.padded: dict[int, tuple[int, ...]] = {}
         self.input_type: Outside = "int8"
         self.output_type: Outside = "int8"
 
@@ -136,17 +133,17 @@ class _Conversion:
         inputs = tuple(self.builder.tensors)
         for operator in operators:
             self._convert(operator)
-        outputs = tuple(self.values[v].name for v in self._outputs if v in self.values and v not in self.padded)
+        outputs = tuple(self.values[v].name for v in self._outputs if v in self.values)
         if not outputs or len(outputs) != len(self._outputs) or not set(outputs).isdisjoint(inputs):
             raise ModelError(f"{self.where}: nothing computes its output.", "The file may be damaged.")
         return self.builder.finish(inputs, outputs)
 
     def _convert(self, operator: FileOperator) -> None:
-        handler = _HANDLERS.get(operator.op)
+        supported = SUPPORTED.get(operator.op)
         place = self.content.tensors[operator.outputs[0]].name.split(";")[0]
-        if handler is None:
-            raise UnsupportedOpError(operator.op, place, _NEAREST.get(operator.op, ""))
-        handler(Operands(operator, self.content, self.builder, self.values, self.padded, self.where))
+        if supported is None:
+            raise UnsupportedOpError(operator.op, place, NEAREST.get(operator.op, ""))
+        supported.convert(Operands(operator, self.content, self.builder, self.values, self.where))
 
     def _refuse_floats(self) -> None:
         """Says of a model that is not quantized what to do, before any single operator is refused."""

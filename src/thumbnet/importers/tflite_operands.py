@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,25 @@ _ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
 _SAME, _VALID = 0, 1
 
 
+@dataclass(frozen=True)
+class Supported:
+    """An operator that is read: what converts it, and its limits in words, for docs/operators.md."""
+
+    convert: Callable[[Operands], None]
+    limits: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Operands:
     """One operator among what has been converted so far.
 
-    `values`: tensor of the file → tensor of the graph. `padded`: tensors that are still to be padded with −128, by
-    (top, left, bottom, right), which only max pooling can take in.
+    `values`: tensor of the file → tensor of the graph.
     """
 
     operator: FileOperator
     content: TfliteContent
     builder: GraphBuilder
     values: dict[int, QTensor]
-    padded: dict[int, tuple[int, ...]]
     where: str
 
     @property
@@ -74,22 +80,27 @@ class Operands:
     def input(self, k: int = 0) -> QTensor:
         """Input `k`, which must be computed, in the graph."""
         t = self.required(k)
-        if t.index in self.padded:
-            raise self.refuse("Padding with another value than zero works in front of MAX_POOL_2D only.")
         if t.index not in self.values:
             if t.stored is not None:
                 raise self.refuse(f"Its input '{short(t)}' is a constant; only computed ones are supported there.")
             raise self.broken(f"reads '{short(t)}', which nothing has computed")
         return self.values[t.index]
 
-    def output(self, shape: Sequence[int] | None = None, *, regrouped: bool = False) -> QTensor:
+    def image(self, k: int = 0) -> QTensor:
+        """Input `k`, which must be computed and have height, width and channels."""
+        x = self.input(k)
+        if len(x.shape) != 3:
+            raise self.refuse("It works on [1, height, width, channels] only; reshape the tensor before it.")
+        return x
+
+    def output(self, shape: Sequence[int] | None = None, *, regrouped: bool = False, k: int | None = None) -> QTensor:
         """Registers the output with the file's shape, or with `shape`, which must be that but for axes of size 1.
 
-        With `regrouped` it only must have as many elements.
+        With `regrouped` it only must have as many elements. Without `k` it must be the only output.
         """
-        t = self.content.tensors[self.operator.outputs[0]]
+        t = self.content.tensors[self.operator.outputs[k or 0]]
         name, stored, scale, zero_point = self.activation(t, self.where)
-        if len(self.operator.outputs) != 1:
+        if k is None and len(self.operator.outputs) != 1:
             raise self.broken(f"has {len(self.operator.outputs)} outputs")
         shape = stored if shape is None else tuple(shape)
         same = math.prod(shape) == math.prod(stored) if regrouped else _above_1(shape) == _above_1(stored)
@@ -97,9 +108,9 @@ class Operands:
             raise self.broken(f"gives {list(stored)}, but computes {list(shape)}")
         return self.builder.tensor(name, shape, scale, zero_point)
 
-    def done(self, made: QTensor) -> None:
-        """`made` holds the output's values; under the file's shape, if need be by a reshape."""
-        t = self.content.tensors[self.operator.outputs[0]]
+    def done(self, made: QTensor, k: int = 0) -> None:
+        """`made` holds the values of output `k`; under the file's shape, if need be by a reshape."""
+        t = self.content.tensors[self.operator.outputs[k]]
         if t.index in self.values:
             raise self.broken("computes a tensor for the second time")
         _, shape, _, _ = self.activation(t, self.where)
@@ -114,6 +125,16 @@ class Operands:
                     f"{x.zero_point}) to {out.scale:g} ({out.zero_point}), which it cannot.",
                     "Convert the model again with a current TFLite converter, which puts a QUANTIZE in between.",
                 )
+
+    def stored_axis(self, axis: int, k: int = 0) -> int:
+        """An axis of input `k` in the file (negative ones count from the end) in the graph's shape."""
+        rank = len(self.required(k).shape)
+        if not -rank <= axis < rank:
+            raise self.broken(f"works along axis {axis} of {rank}")
+        axis %= rank
+        if axis == 0:
+            raise self.refuse("The batch axis must stay as it is.")
+        return axis if rank == 3 else axis - 1  # [1, time, channels] is stored (1, time, channels)
 
     # --- constants and options
 
@@ -150,17 +171,22 @@ class Operands:
             raise self.broken(f"has {height}, {width} = {found}")
         return found
 
+    @property
+    def same_padding(self) -> bool:
+        """Whether its padding is SAME; else it is VALID."""
+        kind = self.option("Padding")
+        if kind not in (_SAME, _VALID):
+            raise self.broken(f"has the padding {kind}")
+        return bool(kind == _SAME)
+
     def window(self, size: Sequence[int], reach: Sequence[int], stride: Sequence[int]) -> tuple[list[int], list[int]]:
         """([top, left, bottom, right], output [height, width]) by TFLite's rules for SAME and VALID.
 
         `reach` is the extent of the kernel, dilation included.
         """
-        kind = self.option("Padding")
-        if kind not in (_SAME, _VALID):
-            raise self.broken(f"has the padding {kind}")
         before, after, out = [0, 0], [0, 0], [0, 0]
         for i in (0, 1):
-            if kind == _SAME:
+            if self.same_padding:
                 out[i] = -(-size[i] // stride[i])
                 total = max((out[i] - 1) * stride[i] + reach[i] - size[i], 0)
                 before[i], after[i] = total // 2, total - total // 2
@@ -205,11 +231,11 @@ def short(t: FileTensor) -> str:
 
 
 def without_batch(t: FileTensor, where: str) -> tuple[int, ...]:
-    """The shape less its batch axis: (features,), (1, time, channels) or (height, width, channels)."""
+    """The shape less its batch axis: (features,), (1, time, channels), (height, width, channels) or four axes."""
     shape = t.shape
-    if len(shape) == 1 and shape[0] > 0:
-        return shape
-    if len(shape) not in (2, 3, 4) or shape[0] != 1 or 0 in shape:
+    if len(shape) < 2 and 0 not in shape:
+        return shape or (1,)
+    if len(shape) > 5 or shape[0] != 1 or 0 in shape:
         raise ModelError(
             f"{where}: the tensor '{short(t)}' has the shape {list(shape)}.",
             "Supported are [1, features], [1, time, channels] and [1, height, width, channels].",

@@ -51,6 +51,7 @@ _WANTED: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("Padding", "StrideH", "StrideW", "DilationHFactor", "DilationWFactor"),
             "FusedActivationFunction",
         ),
+        "TransposeConvOptions": ("Padding", "StrideH", "StrideW", "FusedActivationFunction"),
         "Pool2DOptions": ("Padding", "StrideH", "StrideW", "FilterHeight", "FilterWidth", "FusedActivationFunction"),
         "FullyConnectedOptions": ("FusedActivationFunction", "WeightsFormat"),
         "AddOptions": ("FusedActivationFunction",),
@@ -61,7 +62,13 @@ _WANTED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "StridedSliceOptions": ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset"),
         "SplitOptions": ("NumSplits",),
         "ResizeNearestNeighborOptions": ("AlignCorners", "HalfPixelCenters"),
+        "ResizeBilinearOptions": ("AlignCorners", "HalfPixelCenters"),
         "LeakyReluOptions": ("Alpha",),
+        "SpaceToDepthOptions": ("BlockSize",),
+        "DepthToSpaceOptions": ("BlockSize",),
+        "MirrorPadOptions": ("Mode",),
+        "PackOptions": ("Axis",),
+        "UnpackOptions": ("Axis",),
     }
 )
 

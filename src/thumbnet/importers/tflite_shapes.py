@@ -1,14 +1,12 @@
-"""TFLite's operators that move bytes: reshapes, paddings, concatenations, slices, nearest-neighbour resizing."""
+"""TFLite's operators that move the bytes of one tensor: reshapes, transpositions, paddings, resizing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from thumbnet.importers.tflite_operands import Operands
+from thumbnet.importers.tflite_operands import Operands, Supported
 from thumbnet.integer.graph import IntegerNode, QTensor
+from thumbnet.integer.resize import reads_inside
 
 
 def _reshape(o: Operands) -> None:
@@ -21,170 +19,130 @@ def _reshape(o: Operands) -> None:
 
 
 def _transpose(o: Operands) -> None:
-    """Only where it moves axes of size 1: then the bytes stay where they are."""
+    """Where it moves axes of size 1 only, the bytes stay in place."""
     shape, order = o.required(0).shape, o.integers(1)
     if sorted(order) != list(range(len(shape))):
         raise o.broken(f"has the order {order} of axes")
     moved = [a for a in order if shape[a] > 1]
-    if moved != sorted(moved):
-        raise o.refuse("Keep one order of axes (height, width, channels) throughout the network.")
-    _reshape(o)
+    if moved == sorted(moved):
+        _reshape(o)
+        return
+    x = o.input()
+    if order[0] and shape[order[0]] == 1:  # another axis of size 1 stands in for the batch axis
+        order[order.index(0)], order[0] = order[0], 0
+    if order[0]:
+        raise o.refuse("The batch axis must stay the first.")
+    perm = order if len(x.shape) == len(shape) else [a - 1 for a in order[1:]]
+    out = o.output([x.shape[a] for a in perm])
+    o.same_quantization(out, x)
+    o.done(o.builder.add(IntegerNode(out.name, "transpose", (x.name,), {"perm": perm})))
+
+
+def _blocks(op: str) -> Callable[[Operands], None]:
+    def convert(o: Operands) -> None:
+        x, block = o.image(), int(o.option("BlockSize"))
+        (h, w, c), down = x.shape, op == "space_to_depth"
+        if not 0 < block <= 64 or (h % block or w % block if down else c % block**2):
+            raise o.broken(f"has blocks of {block} for {list(x.shape)}")
+        size = (h // block, w // block, c * block**2) if down else (h * block, w * block, c // block**2)
+        out = o.output(size)
+        o.same_quantization(out, x)
+        o.done(o.builder.add(IntegerNode(out.name, op, (x.name,), {"block": block})))
+
+    return convert
+
+
+def _reverse(o: Operands) -> None:
+    x = o.input()
+    axes = {o.stored_axis(a) for a in o.integers(1)}
+    out = o.output(x.shape)
+    o.same_quantization(out, x)
+    begin = [n - 1 if k in axes else 0 for k, n in enumerate(x.shape)]
+    step = [-1 if k in axes else 1 for k in range(len(x.shape))]
+    o.done(o.builder.add(IntegerNode(out.name, "strided_slice", (x.name,), {"begin": begin, "step": step})))
 
 
 # --- padding
 
 
 def _pad(o: Operands) -> None:
-    x = o.input()
-    padding = _paddings(o)
+    x, (padding, channels) = o.input(), _paddings(o)
+    attrs: dict[str, object] = {"padding": padding}
+    if any(channels):
+        attrs["channels"] = channels
     if o.op == "PADV2":
         value = o.constant(2, "int8").reshape(-1)
         if len(value) != 1:
             raise o.broken("pads with more than one value")
         if int(value[0]) != x.zero_point:
-            _pad_lowest(o, x, padding, int(value[0]))
-            return
-    out = o.output((x.shape[0] + padding[0] + padding[2], x.shape[1] + padding[1] + padding[3], x.shape[2]))
+            attrs["value"] = int(value[0])
+    x = o.builder.reshape(f"{o.name}/pixel", x, (1, 1, *x.shape)) if len(x.shape) == 1 else x
+    out = o.output(_padded(x, padding, channels))
     o.same_quantization(out, x)
-    o.done(o.builder.add(IntegerNode(out.name, "pad", (x.name,), {"padding": padding})))
+    o.done(o.builder.add(IntegerNode(out.name, "pad", (x.name,), attrs)))
 
 
-def _pad_lowest(o: Operands, x: QTensor, padding: Sequence[int], value: int) -> None:
-    """Padding with −128 is left to the max pooling that follows."""
-    if value != -128:
-        raise o.refuse("Pad with zeros, or with the lowest value in front of MAX_POOL_2D.")
-    index = o.operator.outputs[0]
-    o.values[index], o.padded[index] = x, tuple(padding)
+def _padded(x: QTensor, padding: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:
+    top, left, bottom, right = padding
+    return (x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2] + sum(channels))
 
 
-def _paddings(o: Operands) -> list[int]:
-    """[top, left, bottom, right] from the file's constant of (before, after) for each axis."""
+def _mirror_pad(o: Operands) -> None:
+    x, (padding, channels) = o.image(), _paddings(o)
+    mode = {0: "reflect", 1: "symmetric"}.get(int(o.option("Mode")))
+    if mode is None or any(channels):
+        raise o.refuse("Only height and width can be mirrored.")
+    edge = 1 if mode == "reflect" else 0
+    if max(padding[0], padding[2]) > x.shape[0] - edge or max(padding[1], padding[3]) > x.shape[1] - edge:
+        raise o.broken(f"mirrors {padding} of {list(x.shape)}")
+    out = o.output(_padded(x, padding, channels))
+    o.same_quantization(out, x)
+    o.done(o.builder.add(IntegerNode(out.name, "mirror_pad", (x.name,), {"padding": padding, "mode": mode})))
+
+
+def _paddings(o: Operands) -> tuple[list[int], list[int]]:
+    """([top, left, bottom, right], [before, after] of the channels) from the file's (before, after) of each axis."""
     rank, flat = len(o.required(0).shape), o.integers(1)
-    if len(flat) != 2 * rank or min(flat) < 0 or max(flat) > 4096:
+    if len(flat) != 2 * rank or min(flat, default=0) < 0 or max(flat, default=0) > 4096:
         raise o.broken(f"has the paddings {flat} for {rank} axes")
-    pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(rank)]
-    if rank == 3:  # [1, time, channels]
-        pairs = [pairs[0], (0, 0), *pairs[1:]]
-    if rank not in (3, 4) or any(pairs[0]) or any(pairs[3]):
-        raise o.refuse("Only height and width can be padded.")
-    return [pairs[1][0], pairs[2][0], pairs[1][1], pairs[2][1]]
-
-
-# --- joining and cutting
-
-
-def _stored_axis(o: Operands, axis: int, k: int = 0) -> int:
-    """An axis of the file's tensor (negative ones count from the end) in the graph's shape."""
-    rank = len(o.required(k).shape)
-    if not -rank <= axis < rank:
-        raise o.broken(f"works along axis {axis} of {rank}")
-    axis %= rank
-    if axis == 0:
-        raise o.refuse("The batch axis must stay as it is.")
-    return axis if rank == 3 else axis - 1  # [1, time, channels] is stored (1, time, channels)
-
-
-def _concat(o: Operands) -> None:
-    inputs = [o.input(k) for k in range(len(o.operator.inputs))]
-    if not inputs or o.activation_name != "none":
-        raise o.refuse("It must have inputs and no fused activation.")
-    axis = _stored_axis(o, int(o.option("Axis")))
-    first = inputs[0].shape
-    rest = [x.shape[:axis] + x.shape[axis + 1 :] for x in inputs]
-    if any(len(x.shape) != len(first) for x in inputs) or any(r != rest[0] for r in rest):
-        raise o.broken(f"joins the shapes {[list(x.shape) for x in inputs]}")
-    shape = (*first[:axis], sum(x.shape[axis] for x in inputs), *first[axis + 1 :])
-    out = o.output(shape)
-    o.same_quantization(out, *inputs)
-    o.done(o.builder.add(IntegerNode(out.name, "concat", tuple(x.name for x in inputs), {"axis": axis})))
-
-
-def _slice(o: Operands) -> None:
-    shape = o.required(0).shape
-    begin, size = o.integers(1), o.integers(2)
-    if len(begin) != len(shape) or len(size) != len(shape):
-        raise o.broken(f"cuts {begin} with {size} from {list(shape)}")
-    stop = [shape[i] if size[i] == -1 else begin[i] + size[i] for i in range(len(shape))]
-    _cut(o, begin, stop)
-
-
-def _strided_slice(o: Operands) -> None:
-    shape = o.required(0).shape
-    begin, end, step = o.integers(1), o.integers(2), o.integers(3)
-    rank = len(begin)
-    if not rank == len(end) == len(step) or rank > len(shape):
-        raise o.broken(f"cuts {begin} to {end} by {step} from {list(shape)}")
-    if any(s != 1 for s in step):
-        raise o.refuse("Only steps of 1 are supported; use a stride in a pooling layer.")
-    if o.option("EllipsisMask") or o.option("NewAxisMask") or o.option("Offset"):
-        raise o.refuse("Write all axes out.")
-    first, stop = [0] * len(shape), list(shape)
-    for i in range(rank):
-        if not o.option("BeginMask") >> i & 1:
-            first[i] = _inside(begin[i], shape[i])
-        if o.option("ShrinkAxisMask") >> i & 1:
-            stop[i] = first[i] + 1
-        elif not o.option("EndMask") >> i & 1:
-            stop[i] = _inside(end[i], shape[i])
-    _cut(o, first, stop)
-
-
-def _inside(position: int, size: int) -> int:
-    return min(max(position + size if position < 0 else position, 0), size)
-
-
-def _cut(o: Operands, begin: Sequence[int], stop: Sequence[int]) -> None:
-    """One slice for each axis that loses something."""
-    shape, x = o.required(0).shape, o.input()
-    if any(not 0 <= b < s <= d for b, s, d in zip(begin, stop, shape, strict=True)):
-        raise o.broken(f"cuts {list(begin)} to {list(stop)} from {list(shape)}")
-    axes = [i for i in range(len(shape)) if stop[i] - begin[i] < shape[i]]
-    cuts = [(_stored_axis(o, i), begin[i], stop[i]) for i in axes]
-    if not cuts:
-        _reshape(o)
-        return
-    for k, (axis, start, end) in enumerate(cuts):
-        cut = (*x.shape[:axis], end - start, *x.shape[axis + 1 :])
-        out = o.output(cut) if k == len(cuts) - 1 else o.builder.like(f"{o.name}/axis{axis}", x, cut)
-        o.same_quantization(out, x)
-        x = o.builder.add(IntegerNode(out.name, "slice", (x.name,), {"axis": axis, "start": start, "stop": end}))
-    o.done(x)
+    pairs = [flat[2 * i : 2 * i + 2] for i in range(rank)]
+    if not 2 <= rank <= 4 or any(pairs[0]):
+        raise o.refuse("Only height, width and channels can be padded.")
+    rows, columns = ([0, 0], [0, 0], *pairs[1:-1])[-2:]  # what is not there is not padded
+    return [rows[0], columns[0], rows[1], columns[1]], pairs[-1]
 
 
 # --- resizing
 
 
-def _resize_nearest(o: Operands) -> None:
-    x, size = o.input(), o.integers(1)
-    if len(x.shape) != 3 or len(size) != 2 or not all(0 < s <= 65535 for s in size):
-        raise o.broken(f"resizes {list(x.shape)} to {size}")
-    aligned, centred = bool(o.option("AlignCorners")), bool(o.option("HalfPixelCenters"))
-    for before, after in zip(x.shape[:2], size, strict=True):
-        if not np.array_equal(_sources(before, after, aligned, centred), np.arange(after) * before // after):
-            raise o.refuse(
-                f"From {before} to {after} it must read pixel i · {before} // {after} (a whole factor does)."
-            )
-    out = o.output((*size, x.shape[2]))
-    o.same_quantization(out, x)
-    o.done(o.builder.add(IntegerNode(out.name, "resize_nearest", (x.name,), {"size": size})))
+def _resize(op: str) -> Callable[[Operands], None]:
+    def convert(o: Operands) -> None:
+        x, size = o.input(), o.integers(1)
+        if len(x.shape) != 3 or len(size) != 2 or not all(0 < s <= 65535 for s in size):
+            raise o.broken(f"resizes {list(x.shape)} to {size}")
+        options = {"align_corners": bool(o.option("AlignCorners"))}
+        options["half_pixel_centers"] = bool(o.option("HalfPixelCenters"))
+        attrs = {"size": size, **{k: True for k, v in options.items() if v}}
+        if op == "resize_bilinear":
+            if all(options.values()):
+                raise o.broken("asks for both align_corners and half_pixel_centers")
+            if not all(reads_inside(attrs, n, m) for n, m in zip(x.shape[:2], size, strict=True)):
+                raise o.refuse(f"From {list(x.shape[:2])} to {size} its rounded steps lead beyond the image.")
+        out = o.output((*size, x.shape[2]))
+        o.same_quantization(out, x)
+        o.done(o.builder.add(IntegerNode(out.name, op, (x.name,), attrs)))
+
+    return convert
 
 
-def _sources(before: int, after: int, aligned: bool, centred: bool) -> npt.NDArray[np.int64]:
-    """Which pixel TFLite reads for each output, in its float32."""
-    less = 1 if aligned and after > 1 else 0
-    scale = np.float32(before - less) / np.float32(after - less)
-    positions = (np.arange(after).astype(np.float32) + np.float32(0.5 if centred else 0)) * scale
-    rounded = np.floor(positions + np.float32(0.5)) if aligned else np.floor(positions)
-    sources: npt.NDArray[np.int64] = np.clip(rounded, 0, before - 1).astype(np.int64)
-    return sources
-
-
-SHAPES: dict[str, Callable[[Operands], None]] = {
-    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _reshape),
-    "TRANSPOSE": _transpose,
-    **dict.fromkeys(("PAD", "PADV2"), _pad),
-    "CONCATENATION": _concat,
-    "SLICE": _slice,
-    "STRIDED_SLICE": _strided_slice,
-    "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
+SHAPES: dict[str, Supported] = {
+    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), Supported(_reshape, "Nothing is computed.")),
+    "TRANSPOSE": Supported(_transpose, "The batch axis stays the first; axes of size 1 move for nothing."),
+    "SPACE_TO_DEPTH": Supported(_blocks("space_to_depth")),
+    "DEPTH_TO_SPACE": Supported(_blocks("depth_to_space")),
+    "REVERSE_V2": Supported(_reverse),
+    **dict.fromkeys(("PAD", "PADV2"), Supported(_pad, "Height, width and channels; any value.")),
+    "MIRROR_PAD": Supported(_mirror_pad, "Height and width."),
+    "RESIZE_NEAREST_NEIGHBOR": Supported(_resize("resize_nearest"), "Both options."),
+    "RESIZE_BILINEAR": Supported(_resize("resize_bilinear"), "Both options, one at a time."),
 }

@@ -9,6 +9,8 @@ one step where a value lies next to a rounding boundary.)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -115,6 +117,22 @@ def depthwise_conv2d(
     return _weighted(name, "depthwise_conv2d", x, out, weight, bias, 2, activation, attrs)
 
 
+def conv_transpose2d(
+    name: str,
+    x: QTensor,
+    out: QTensor,
+    weight: Floats,
+    bias: Floats | None,
+    *,
+    stride: Sequence[int],
+    padding: Sequence[int] = (0, 0),
+    activation: str = "none",
+) -> IntegerNode:
+    """`weight` is [O, kh, kw, I], `bias` [O] or None; `padding` (top, left) is cut off."""
+    attrs = {"stride": list(stride), "padding": list(padding)}
+    return _weighted(name, "conv_transpose2d", x, out, weight, bias, 0, activation, attrs)
+
+
 def dense(
     name: str, x: QTensor, out: QTensor, weight: Floats, bias: Floats | None, *, activation: str = "none"
 ) -> IntegerNode:
@@ -148,6 +166,28 @@ def multiply(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str
     return IntegerNode(name, "mul", (a.name, b.name), attrs, clamp=clamp)
 
 
+def extreme(name: str, op: str, a: QTensor, b: QTensor) -> IntegerNode:
+    """`op` is "maximum" or "minimum", of stored values: both operands and the output share their quantization."""
+    return IntegerNode(name, op, (a.name, b.name))
+
+
+def prelu(name: str, x: QTensor, slope: QTensor, out: QTensor) -> IntegerNode:
+    """x where it is not negative, else slope · x."""
+    reals = [x.scale / out.scale, x.scale * slope.scale / out.scale]
+    multipliers, shifts = quantize_multiplier(reals)
+    attrs = {"multipliers": multipliers.tolist(), "shifts": shifts.tolist()}
+    return IntegerNode(name, "prelu", (x.name, slope.name), attrs)
+
+
+def with_constant(node: IntegerNode, constant: QTensor, values: npt.ArrayLike, *, first: bool = False) -> IntegerNode:
+    """A node on two operands with int8 `values`, quantized as `constant`, for its second operand, or its `first`."""
+    attrs = {**node.attrs, "constant_scale": constant.scale, "constant_zero_point": constant.zero_point}
+    if first:
+        attrs["constant_first"] = True
+    arrays = {**node.arrays, "constant": np.ascontiguousarray(values, np.int8)}
+    return replace(node, inputs=(node.inputs[1 if first else 0],), attrs=attrs, arrays=arrays)
+
+
 def _scaling(real: float) -> dict[str, Any]:
     multiplier, shift = scalar_multiplier(real)
     return {"multiplier": multiplier, "shift": shift}
@@ -166,16 +206,27 @@ def relu(name: str, x: QTensor, out: QTensor, *, activation: str = "relu") -> In
 
 
 def global_avg_pool(name: str, x: QTensor, out: QTensor) -> IntegerNode:
-    """Mean over height and width. The division is folded into the multiplier, by integers, as TFLM's MEAN does."""
+    """Mean over height and width."""
+    return IntegerNode(name, "global_avg_pool", (x.name,), _sum_scaling(x, out, x.shape[0] * x.shape[1]))
+
+
+def reduction(name: str, op: str, x: QTensor, out: QTensor, axes: Sequence[int]) -> IntegerNode:
+    """`op` is "mean", "sum", "reduce_max" or "reduce_min" (these keep the quantization), over axes that adjoin."""
+    attrs: dict[str, Any] = {"axes": [int(a) for a in axes]}
+    if op in ("mean", "sum"):
+        attrs |= _sum_scaling(x, out, prod(x.shape[a] for a in axes) if op == "mean" else 1)
+    return IntegerNode(name, op, (x.name,), attrs)
+
+
+def _sum_scaling(x: QTensor, out: QTensor, count: int) -> dict[str, Any]:
+    """Of a sum that is to be divided by `count`: the division goes into the multiplier, by integers, as in TFLM."""
     multiplier, shift = scalar_multiplier(x.scale / out.scale)
-    pixels = x.shape[0] * x.shape[1]
-    up = min(pixels.bit_length() - 1, 32, 31 + shift)
-    attrs = {"multiplier": (multiplier << up) // pixels, "shift": shift - up}
-    return IntegerNode(name, "global_avg_pool", (x.name,), attrs)
+    up = min(count.bit_length() - 1, 32, 31 + shift)
+    return {"multiplier": (multiplier << up) // count, "shift": shift - up}
 
 
 def lut(name: str, x: QTensor, out: QTensor, kind: str, *, alpha: float = 0.0) -> IntegerNode:
-    """An elementwise function by table: "sigmoid", "tanh", "hard_swish" or "leaky_relu" (with `alpha`)."""
+    """A function by table: "sigmoid", "tanh", "hard_swish", "elu", "abs" or "leaky_relu" (with `alpha`)."""
     attrs: dict[str, Any] = {"kind": kind}
     if kind == "sigmoid":
         table = tables.sigmoid_table(x.scale, x.zero_point)
@@ -186,6 +237,9 @@ def lut(name: str, x: QTensor, out: QTensor, kind: str, *, alpha: float = 0.0) -
     elif kind == "leaky_relu":
         attrs["alpha"] = alpha
         table = tables.leaky_relu_table(x.scale, x.zero_point, out.scale, out.zero_point, alpha)
+    elif kind in ("elu", "abs"):
+        make = tables.elu_table if kind == "elu" else tables.abs_table
+        table = make(x.scale, x.zero_point, out.scale, out.zero_point)
     else:
         raise ValueError(f"there is no table for '{kind}'")
     return IntegerNode(name, "lut", (x.name,), attrs, {"table": table})

@@ -9,19 +9,32 @@ Operations and their weights (`w`), in the order of `inputs`:
 | --- | --- | --- |
 | conv2d | stride (h, w), padding (top, left, bottom, right), dilation (h, w), groups | weight int8 [O, kh, kw, I/groups], bias int32 [O], multiplier int32 [O], shift int32 [O] |
 | depthwise_conv2d | as conv2d, without groups; output channel c reads input channel c // (O/I) | weight int8 [kh, kw, O], bias, multiplier, shift |
+| conv_transpose2d | stride, padding (top, left: rows and columns that are cut off; the output's shape says where it ends) | weight int8 [O, kh, kw, I], bias, multiplier, shift |
 | dense | – | weight int8 [O, I], bias, multiplier, shift (per-tensor scale: all equal) |
-| add, sub | left_shift; multipliers, shifts: each [input 0, input 1, output]; input 1 may be (1, 1, C) | – |
-| mul | multiplier, shift; input 1 may be (1, 1, C) against (H, W, C) | – |
+| add, sub | left_shift; multipliers, shifts: each [operand 0, operand 1, output] | constant (see below) |
+| mul | multiplier, shift | constant |
+| maximum, minimum | – (operands and output share their quantization) | constant |
+| prelu | multipliers, shifts: each [operand 0, product of both]; the second operand is the slope below 0 | constant |
 | max_pool2d, avg_pool2d | kernel, stride, padding | – |
 | global_avg_pool | multiplier, shift (of the sum: the division by height · width is in them) | – |
-| lut | kind: sigmoid, tanh, hard_swish, leaky_relu (with alpha), table (any other function) | table int8 [256], indexed by value + 128 |
+| mean, sum | axes; multiplier, shift (of the sum, as above) | – |
+| reduce_max, reduce_min | axes (the output keeps the input's quantization) | – |
+| lut | kind: sigmoid, tanh, hard_swish, elu, abs, leaky_relu (with alpha), table (any other function) | table int8 [256], indexed by value + 128 |
 | concat | axis (of the NHWC shape) | – (inputs share the output's quantization, see requantize) |
-| pad | padding (top, left, bottom, right); pads with the zero point | – |
+| pad | padding (top, left, bottom, right); channels (before, after) and value (the zero point where absent) | – |
+| mirror_pad | padding; mode: reflect, symmetric (the edge itself is repeated) | – |
+| transpose | perm (of the NHWC axes) | – |
+| strided_slice | begin, step: for each axis | – |
+| space_to_depth, depth_to_space | block | – |
 | reshape | shape; the output may carry another scale and zero point: the bytes stay | – |
 | requantize | multiplier, shift; kind ("quantize" or "relu": how TFLite spells it) | – |
-| resize_nearest | size | – |
+| resize_nearest, resize_bilinear | size; align_corners, half_pixel_centers (false where absent) | – |
 | slice | axis, start, stop | – |
 | softmax | multiplier, shift (beta and the input's scale, Q5.26), diff_min | – |
+
+Operations on two operands repeat the smaller one (of the same shape but for axes of size 1, or with fewer axes in front)
+over the larger. With a constant they have one input and hold the other operand as int8 `constant`; attrs constant_scale,
+constant_zero_point, and constant_first where it is operand 0.
 
 `clamp` is the (low, high) of the stored int8 output, activation function included. A padded convolution pads with its
 input's zero point. Multipliers are Q31 and shifts are as TFLite spells them: positive = left, negative = right.
@@ -92,8 +105,9 @@ class IntegerGraph:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of int8 weights and tables, without bias and requantization parameters."""
-        return sum(int(n.arrays[k].nbytes) for n in self.nodes for k in ("weight", "table") if k in n.arrays)
+        """Bytes of int8 weights, tables and constants, without bias and requantization parameters."""
+        keys = ("weight", "table", "constant")
+        return sum(int(n.arrays[k].nbytes) for n in self.nodes for k in keys if k in n.arrays)
 
     @cached_property
     def digest(self) -> str:

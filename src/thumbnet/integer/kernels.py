@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.integer import fixed_point
-from thumbnet.integer.arithmetic import Int8s, Ints, multiply_by_quantized_multiplier, requantize
+from thumbnet.integer import binary, fixed_point, moves, reductions, resize
+from thumbnet.integer.arithmetic import Int8s, Ints, requantize
 from thumbnet.integer.graph import IntegerNode, QTensor
 
 Kernel = Callable[[IntegerNode, Sequence[Int8s], Sequence[QTensor], QTensor], Int8s]
@@ -97,6 +97,27 @@ def depthwise_conv2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequen
     return _finish(node, sums.reshape(-1, channels), offset, out).reshape(-1, *out.shape)
 
 
+def conv_transpose2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
+    """Every input pixel adds its products to a window of the output; `padding` (top, left) of these are cut off."""
+    weight, (top, left) = node.arrays["weight"], node.attrs["padding"]
+    channels, kh, kw, depth = weight.shape
+    sh, sw = (int(s) for s in node.attrs["stride"])
+    height, width, _ = out.shape
+    (rows, columns), n = tensors[0].shape[:2], len(inputs[0])
+    dtype = _exact_dtype(2 * kh * kw * depth)  # values less the zero point take 9 bits
+    x = (inputs[0].astype(np.int16) - tensors[0].zero_point).astype(dtype)
+    full = (max((rows - 1) * sh + kh, top + height), max((columns - 1) * sw + kw, left + width))
+    sums = np.zeros((n, *full, channels), dtype)
+    for i in range(kh):
+        for j in range(kw):
+            products = x.reshape(-1, depth) @ weight[:, i, j].T.astype(dtype)
+            target = sums[:, i : i + (rows - 1) * sh + 1 : sh, j : j + (columns - 1) * sw + 1 : sw]
+            target += products.reshape(target.shape)
+    seen = sums[:, top : top + height, left : left + width]
+    offset = node.arrays["bias"].astype(np.int64)
+    return _finish(node, seen.reshape(-1, channels), offset, out).reshape(-1, *out.shape)
+
+
 def dense(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
     weight = node.arrays["weight"]
     dtype = _exact_dtype(weight.shape[1])
@@ -108,28 +129,6 @@ def _offset(node: IntegerNode, weight: npt.NDArray[np.int8], zero_point: int) ->
     """Bias [O] with the input's zero point folded in; `weight` is [O, terms]."""
     offset: Ints = node.arrays["bias"].astype(np.int64) - zero_point * weight.sum(axis=1, dtype=np.int64)
     return offset
-
-
-def add(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
-    """add and sub."""
-    multipliers, shifts, up = node.attrs["multipliers"], node.attrs["shifts"], node.attrs["left_shift"]
-    a, b = (
-        _scaled_values(t, up, m, s)[x.view(np.uint8)]
-        for x, t, m, s in zip(inputs, tensors, multipliers[:2], shifts[:2], strict=True)
-    )
-    total = a + b if node.op == "add" else a - b
-    return requantize(total, multipliers[2], shifts[2], out.zero_point, node.clamp)
-
-
-def _scaled_values(tensor: QTensor, up: int, multiplier: int, shift: int) -> Ints:
-    """What each stored value becomes at the common scale, indexed by its bits."""
-    stored = np.arange(256).astype(np.uint8).view(np.int8).astype(np.int64)
-    return multiply_by_quantized_multiplier((stored - tensor.zero_point) << up, multiplier, shift)
-
-
-def multiply(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
-    a, b = (x.astype(np.int64) - t.zero_point for x, t in zip(inputs, tensors, strict=True))
-    return requantize(a * b, node.attrs["multiplier"], node.attrs["shift"], out.zero_point, node.clamp)
 
 
 def max_pool2d(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
@@ -169,10 +168,6 @@ def concat(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor
     return np.concatenate(list(inputs), axis=int(node.attrs["axis"]) + 1)
 
 
-def pad(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
-    return _padded(inputs[0], node.attrs["padding"], out.zero_point)
-
-
 def reshape(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
     return inputs[0].reshape(-1, *out.shape)
 
@@ -181,11 +176,6 @@ def requantize_node(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequenc
     stored = np.arange(256).astype(np.uint8).view(np.int8).astype(np.int64) - tensors[0].zero_point
     table = requantize(stored, node.attrs["multiplier"], node.attrs["shift"], out.zero_point, node.clamp)
     return table[inputs[0].view(np.uint8)]
-
-
-def resize_nearest(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
-    rows, columns = (np.arange(n) * m // n for n, m in zip(out.shape[:2], tensors[0].shape[:2], strict=True))
-    return inputs[0][:, rows][:, :, columns]
 
 
 def slice_node(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTensor], out: QTensor) -> Int8s:
@@ -202,19 +192,28 @@ def softmax(node: IntegerNode, inputs: Sequence[Int8s], tensors: Sequence[QTenso
 KERNELS: dict[str, Kernel] = {
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
+    "conv_transpose2d": conv_transpose2d,
     "dense": dense,
-    "add": add,
-    "sub": add,
-    "mul": multiply,
+    "add": binary.add,
+    "sub": binary.add,
+    "mul": binary.multiply,
+    "maximum": binary.extreme,
+    "minimum": binary.extreme,
+    "prelu": binary.prelu,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": global_avg_pool,
+    **dict.fromkeys(reductions.SUMS, reductions.add_up),
+    **dict.fromkeys(reductions.EXTREMES, reductions.extreme),
     "lut": lut,
     "concat": concat,
-    "pad": pad,
+    "pad": moves.pad,
+    "mirror_pad": moves.mirror_pad,
+    **dict.fromkeys(moves.STRIDED, moves.strided),
     "reshape": reshape,
     "requantize": requantize_node,
-    "resize_nearest": resize_nearest,
+    "resize_nearest": resize.resize_nearest,
+    "resize_bilinear": resize.resize_bilinear,
     "slice": slice_node,
     "softmax": softmax,
 }

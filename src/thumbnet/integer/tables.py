@@ -68,6 +68,24 @@ def leaky_relu_table(scale: float, zero_point: int, out_scale: float, out_zero_p
     return table
 
 
+def elu_table(scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> Int8s:
+    """x where x ≥ 0, else exp(x) − 1; in float32, as TFLM fills its own table."""
+    x = np.float32(scale) * (_STORED - zero_point).astype(np.float32)
+    below = np.exp(np.minimum(x, 0).astype(np.float64)).astype(np.float32) - np.float32(1)
+    y = np.where(x < 0, below, x) * (np.float32(1) / np.float32(out_scale))
+    rounded = np.copysign(np.floor(np.abs(y.astype(np.float64)) + 0.5), y)  # halves away from zero
+    table: Int8s = np.clip(rounded + out_zero_point, -128, 127).astype(np.int8)
+    return table
+
+
+def abs_table(scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> Int8s:
+    x = np.abs(_STORED - zero_point)
+    if scale != out_scale:
+        x = multiply_by_quantized_multiplier(x, *scalar_multiplier(scale / out_scale))
+    table: Int8s = np.clip(x + out_zero_point, -128, 127).astype(np.int8)
+    return table
+
+
 def hard_swish_table(scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> Int8s:
     """x · relu6(x + 3) / 6 in 16-bit fixed point; needs scale / out_scale < 128."""
     hires = scale / 128  # the input's scale once it is shifted left by 7 bits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 import sys
@@ -11,55 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from firmware_networks import NETWORKS, mobile, network, samples
+from host_c import HOST, M0, WARNINGS, outputs
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from thumbnet.cost.kernel import window_of
 from thumbnet.cost.kernels import choose
-from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.probes import ProbeBuilder
-from thumbnet.cost.schedule import Unit, cascade
+from thumbnet.cost.schedule import cascade
 from thumbnet.errors import ModelError
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.exporters.c.spell import identifiers
-from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror"]
-HOST = [shutil.which("cc")] if shutil.which("cc") else [sys.executable, "-m", "ziglang", "cc"]
-M0, M4 = load_target("rp2040"), load_target("nrf52840")
-
-
-def compiled(ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None) -> ctypes.CDLL:
-    write_firmware(folder, emit(ig, M0, units=units))
-    sources = ["model.c", *(str(p.relative_to(folder)) for p in sorted((folder / "kernels").glob("*.c")))]
-    command = [*HOST, "-std=c99", "-O1", *WARNINGS, "-fsanitize=undefined", "-fno-sanitize-recover", "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", "model.so", *sources], cwd=folder, check=True)
-    return ctypes.CDLL(str(folder / "model.so"))
-
-
-def outputs(ig: IntegerGraph, folder: Path, x: np.ndarray, units: tuple[Unit, ...] | None = None) -> np.ndarray:
-    """Runs the compiled model on each sample, each time in an arena full of rubbish with guards around it."""
-    plan = plan_arena(ig, "generic", units)
-    place = offsets(ig, plan)
-    library, guard = compiled(ig, folder, units), 64
-    size = plan.arena_bytes
-    space = np.zeros(size + 2 * guard + 16, np.int8)
-    start = guard + -(space.ctypes.data + guard) % 16
-    result = []
-    for sample in x:
-        space[:] = np.random.default_rng(1).integers(-128, 128, space.size)
-        before = space.copy()
-        arena = space[start : start + size]
-        at = place[ig.inputs[0]]
-        arena[at : at + sample.size] = sample.ravel()
-        library.model_invoke(ctypes.c_void_p(arena.ctypes.data))
-        at, shape = place[ig.outputs[0]], ig.tensors[ig.outputs[0]].shape
-        result.append(arena[at : at + int(np.prod(shape))].reshape(shape).copy())
-        assert np.array_equal(space[:start], before[:start])
-        assert np.array_equal(space[start + size :], before[start + size :])
-    return np.stack(result)
+M4 = load_target("nrf52840")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

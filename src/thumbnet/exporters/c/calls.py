@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 
 from thumbnet.cost.kernel import window_of
+from thumbnet.cost.kernels import spill_offset
+from thumbnet.cost.transposed import phases
 from thumbnet.exporters.c import calls_cmsis_nn, calls_dsp, calls_mve, calls_v7m, spell
+from thumbnet.exporters.c.calls_moves import MOVES
+from thumbnet.exporters.c.calls_pairs import PAIRS
 from thumbnet.exporters.c.site import Call, Definitions, Site, channel_constants, folded_bias, with_params
+from thumbnet.integer.reductions import EXTREMES, SUMS, blocks
 from thumbnet.targets.target import Isa
 
 
@@ -49,6 +54,25 @@ def _convolution(site: Site) -> Call:
     return Call(convolution_constants(site), (statement,))
 
 
+def _conv_transpose2d(site: Site) -> Call:
+    """A convolution for each phase, and the table of them."""
+    made = phases(site.node, site.ig)
+    definitions: list[str] = []
+    entries: list[str] = []
+    for i, (phase, kernel) in enumerate(zip(made.all, site.kernel.parts, strict=True)):
+        name = f"{site.name}_phase{i}"
+        own = Site(phase.node, phase.ig, kernel, name, site.inputs, site.output, site.scratch)
+        definitions += convolution_constants(own)
+        clamp = kernel.clamp or "NULL"
+        entries.append(f"{{.run = {kernel.function}, .clamp = {clamp}, .params = &{name}, .first = {phase.first}}}")
+    table = f"static const tn_phase {site.name}_phases[{len(entries)}] = {{\n{spell.wrapped(entries)}\n}};\n"
+    fields: dict[str, int | str] = {"phases": f"{site.name}_phases", "row": made.row_bytes}
+    fields |= {"spill": spill_offset(site.kernel.parts), "count": len(entries)}
+    fields["out_h"] = site.ig.tensors[site.node.name].shape[0]
+    call = with_params(site, "tn_conv_transpose2d_params", fields, site.inputs[0], site.output, site.scratch)
+    return Call((*definitions, table, *call.constants), call.statements)
+
+
 def _dense(site: Site) -> Call:
     weight = site.node.arrays["weight"].astype(np.int8)
     arrays: dict[str, np.ndarray[Any, Any]] = {"weight": weight, "bias": folded_bias(site.node, site.zero_point(0))}
@@ -65,47 +89,6 @@ def _dense(site: Site) -> Call:
     return Call(
         (*(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()), *params.constants), params.statements
     )
-
-
-def _period(site: Site) -> int:
-    """After how many elements input 1 repeats; 0 where it has as many as the output."""
-    second = site.ig.tensors[site.node.inputs[1]].bytes
-    return second if second < site.size else 0
-
-
-def _add(site: Site) -> Call:
-    multipliers = [int(m) for m in site.node.attrs["multipliers"]]
-    shifts = [int(s) for s in site.node.attrs["shifts"]]
-    fields: dict[str, int | str] = {
-        "multiplier1": multipliers[0],
-        "multiplier2": -multipliers[1] if site.node.op == "sub" else multipliers[1],
-        "out_multiplier": multipliers[2],
-        "size": site.size,
-        "period": _period(site),
-        "shift1": shifts[0],
-        "shift2": shifts[1],
-        "out_shift": shifts[2],
-        "left_shift": int(site.node.attrs["left_shift"]),
-        "zero_point1": site.zero_point(0),
-        "zero_point2": site.zero_point(1),
-        "out_zero_point": site.out_zero_point,
-        **site.clamp,
-    }
-    return with_params(site, "tn_add_params", fields, *site.inputs, site.output)
-
-
-def _mul(site: Site) -> Call:
-    fields: dict[str, int | str] = {
-        "multiplier": int(site.node.attrs["multiplier"]),
-        "size": site.size,
-        "period": _period(site),
-        "shift": int(site.node.attrs["shift"]),
-        "zero_point1": site.zero_point(0),
-        "zero_point2": site.zero_point(1),
-        "out_zero_point": site.out_zero_point,
-        **site.clamp,
-    }
-    return with_params(site, "tn_mul_params", fields, *site.inputs, site.output)
 
 
 def _pool(site: Site) -> Call:
@@ -141,6 +124,30 @@ def _global_avg_pool(site: Site) -> Call:
     return with_params(site, "tn_global_avg_pool_params", fields, site.inputs[0], site.output)
 
 
+def _blocks(site: Site) -> dict[str, int | str]:
+    """Fields of tn_blocks."""
+    found = blocks(site.node.attrs["axes"], site.ig.tensors[site.node.inputs[0]].shape)
+    assert found is not None  # or the node would not be valid
+    return dict(zip(("outer", "count", "inner"), found, strict=True))
+
+
+def _reduce_sum(site: Site) -> Call:
+    own = _blocks(site)
+    fields: dict[str, int | str] = {
+        **{f"blocks.{k}": v for k, v in own.items()},
+        "multiplier": int(site.node.attrs["multiplier"]),
+        "offset": -int(own["count"]) * site.zero_point(0),
+        "shift": int(site.node.attrs["shift"]),
+        "out_zero_point": site.out_zero_point,
+        **site.clamp,
+    }
+    return with_params(site, "tn_reduce_sum_params", fields, site.inputs[0], site.output)
+
+
+def _reduce_extreme(site: Site) -> Call:
+    return with_params(site, "tn_blocks", _blocks(site), site.inputs[0], site.output)
+
+
 def _lut(site: Site) -> Call:
     table = spell.array(f"{site.name}_table", site.node.arrays["table"].astype(np.int8))
     return Call(
@@ -160,52 +167,6 @@ def _requantize(site: Site) -> Call:
     return with_params(site, "tn_requantize_params", fields, site.inputs[0], site.output)
 
 
-def _axis(site: Site, shape: tuple[int, ...]) -> int:
-    return int(site.node.attrs["axis"]) % len(shape)
-
-
-def _run(shape: tuple[int, ...], axis: int) -> int:
-    return int(np.prod(shape[axis:]))
-
-
-def _concat(site: Site) -> Call:
-    shape = site.ig.tensors[site.node.name].shape
-    axis = _axis(site, shape)
-    blocks, step = int(np.prod(shape[:axis])), _run(shape, axis)
-    statements, at = [], 0
-    for source, name in zip(site.inputs, site.node.inputs, strict=True):
-        size = _run(site.ig.tensors[name].shape, axis)
-        place = f"{site.output} + {at}" if at else site.output
-        statements.append(f"tn_copy_blocks({source}, {place}, {blocks}, {size}, {size}, {step});")
-        at += size
-    return Call((), tuple(statements))
-
-
-def _slice(site: Site) -> Call:
-    shape = site.ig.tensors[site.node.inputs[0]].shape
-    axis = _axis(site, shape)
-    blocks, step, unit = int(np.prod(shape[:axis])), _run(shape, axis), _run(shape, axis + 1)
-    start, stop = int(site.node.attrs["start"]), int(site.node.attrs["stop"])
-    size = (stop - start) * unit
-    source = f"{site.inputs[0]} + {start * unit}" if start else site.inputs[0]
-    return Call((), (f"tn_copy_blocks({source}, {site.output}, {blocks}, {size}, {step}, {size});",))
-
-
-def _pad(site: Site) -> Call:
-    h, w, c = site.ig.tensors[site.node.inputs[0]].shape
-    top, left, bottom, right = (int(p) for p in site.node.attrs["padding"])
-    fields: dict[str, int | str] = {"in_h": h, "in_w": w, "channels": c, "top": top, "left": left}
-    fields |= {"bottom": bottom, "right": right, "value": site.zero_point(0)}
-    return with_params(site, "tn_pad_params", fields, site.inputs[0], site.output)
-
-
-def _resize(site: Site) -> Call:
-    h, w, c = site.ig.tensors[site.node.inputs[0]].shape
-    out_h, out_w, _ = site.ig.tensors[site.node.name].shape
-    fields: dict[str, int | str] = {"in_h": h, "in_w": w, "channels": c, "out_h": out_h, "out_w": out_w}
-    return with_params(site, "tn_resize_params", fields, site.inputs[0], site.output)
-
-
 def _softmax(site: Site) -> Call:
     shape = site.ig.tensors[site.node.name].shape
     fields: dict[str, int | str] = {
@@ -221,20 +182,18 @@ def _softmax(site: Site) -> Call:
 SPELLERS: Mapping[str, Callable[[Site], Call]] = {
     "conv2d": _convolution,
     "depthwise_conv2d": _convolution,
+    "conv_transpose2d": _conv_transpose2d,
     "dense": _dense,
-    "add": _add,
-    "sub": _add,
-    "mul": _mul,
+    **PAIRS,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "global_avg_pool": _global_avg_pool,
+    **dict.fromkeys(SUMS, _reduce_sum),
+    **dict.fromkeys(EXTREMES, _reduce_extreme),
     "lut": _lut,
-    "concat": _concat,
-    "slice": _slice,
-    "pad": _pad,
     "requantize": _requantize,
-    "resize_nearest": _resize,
     "softmax": _softmax,
+    **MOVES,
 }
 
 # A family's own spelling comes before the generic one.

@@ -76,7 +76,7 @@ _KEYWORDS = frozenset(
         "main",
     ]
 )  # of C and C++, and the names that model.c uses itself
-_CTYPES = {"int8": "int8_t", "int32": "int32_t"}
+_CTYPES = {"int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
 
 
 def identifiers(names: Iterable[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.integer.arithmetic import INT32_MAX, Ints
+from thumbnet.integer.binary import BINARY
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
 from thumbnet.integer.passes.intervals import Bounds, bounds_of, patterns_of, taps_of
 from thumbnet.integer.passes.rewrite import with_nodes
@@ -124,6 +125,8 @@ def _thin(node: IntegerNode, keep: Mapping[str, Mask], tensors: Mapping[str, QTe
         return _thin_weights(node, node.arrays["weight"][out][..., x], out)
     if node.op == "depthwise_conv2d":
         return _thin_weights(node, node.arrays["weight"][..., out], out)
+    if node.op in BINARY and node.arrays.get("constant", np.empty(0)).shape[-1:] == out.shape:
+        return replace(node, arrays={**node.arrays, "constant": node.arrays["constant"][..., out]})
     if node.op == "reshape":
         return replace(node, attrs={**node.attrs, "shape": list(tensors[node.name].shape)})
     if node.op == "slice" and int(node.attrs["axis"]) == len(tensors[node.name].shape) - 1:

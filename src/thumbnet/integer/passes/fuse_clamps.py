@@ -12,7 +12,8 @@ from thumbnet.integer.passes.elementwise import STORED, part, table_of
 from thumbnet.integer.passes.intervals import Bounds, bounds_of
 from thumbnet.integer.passes.rewrite import has_one_reader, merge
 
-_OFFSETS = ("conv2d", "depthwise_conv2d", "dense", "add", "sub", "mul")  # add the output's zero point, then clamp
+# these add the output's zero point, then clamp
+_OFFSETS = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense", "add", "sub", "mul")
 _CLAMPS = (*_OFFSETS, "max_pool2d", "avg_pool2d")
 Clamp = tuple[int, int]
 

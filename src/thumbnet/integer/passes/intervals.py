@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,11 @@ from thumbnet.integer.arithmetic import (
     multiply_by_quantized_multiplier,
     requantize,
 )
+from thumbnet.integer.binary import operands_of
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
+from thumbnet.integer.moves import pad_channels, pad_value
 from thumbnet.integer.passes.windows import Mask, tap_patterns
+from thumbnet.integer.reductions import EXTREMES, SUMS
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
 
@@ -117,21 +121,37 @@ def _weighted(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor]
     return requantized(sums, node.arrays["multiplier"], node.arrays["shift"], out, node.clamp)
 
 
+def _operands(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor]) -> list[tuple[Bounds, QTensor]]:
+    """Bounds and quantization of both operands, a constant one included."""
+    bounds = list(x)
+    if "constant" in node.arrays:
+        values = node.arrays["constant"].astype(np.int64)
+        flat = values.reshape(-1, values.shape[-1])
+        bounds.insert(0 if node.attrs.get("constant_first") else 1, Bounds(flat.min(axis=0), flat.max(axis=0)))
+    return list(zip(bounds, operands_of(node, tensors), strict=True))
+
+
 def _add(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
     multipliers, shifts, up = node.attrs["multipliers"], node.attrs["shifts"], node.attrs["left_shift"]
     a, b = (
         Bounds(*(multiply_by_quantized_multiplier((v - t.zero_point) << up, m, s) for v in (k.low, k.high)))
-        for k, t, m, s in zip(x, tensors, multipliers[:2], shifts[:2], strict=True)
+        for (k, t), m, s in zip(_operands(node, x, tensors), multipliers[:2], shifts[:2], strict=True)
     )
     total = Bounds(a.low + b.low, a.high + b.high) if node.op == "add" else Bounds(a.low - b.high, a.high - b.low)
     return requantized(total, multipliers[2], shifts[2], out, node.clamp)
 
 
 def _multiply(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
-    a, b = ((k.low - t.zero_point, k.high - t.zero_point) for k, t in zip(x, tensors, strict=True))
+    a, b = ((k.low - t.zero_point, k.high - t.zero_point) for k, t in _operands(node, x, tensors))
     corners = np.stack([p * q for p in a for q in b])
     products = Bounds(corners.min(axis=0), corners.max(axis=0))
     return requantized(products, node.attrs["multiplier"], node.attrs["shift"], out, node.clamp)
+
+
+def _extreme(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
+    (a, _), (b, _) = _operands(node, x, tensors)
+    choose = np.maximum if node.op == "maximum" else np.minimum
+    return Bounds(choose(a.low, b.low), choose(a.high, b.high))
 
 
 def _max_pool(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
@@ -151,6 +171,18 @@ def _clamped(node: IntegerNode, x: Bounds) -> Bounds:
 def _global_avg_pool(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
     pixels, zero_point = tensors[0].shape[0] * tensors[0].shape[1], tensors[0].zero_point
     sums = Bounds((x[0].low - zero_point) * pixels, (x[0].high - zero_point) * pixels)
+    return requantized(sums, node.attrs["multiplier"], node.attrs["shift"], out, node.clamp)
+
+
+def _reduced(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
+    """A sum or extreme over other axes than the last one."""
+    shape = tensors[0].shape
+    if len(shape) - 1 in node.attrs["axes"] or shape[-1] != out.shape[-1]:
+        return anything(out.shape[-1])
+    if node.op in EXTREMES:
+        return x[0]
+    count = prod(shape[a] for a in node.attrs["axes"])
+    sums = Bounds(*((v - tensors[0].zero_point) * count for v in (x[0].low, x[0].high)))
     return requantized(sums, node.attrs["multiplier"], node.attrs["shift"], out, node.clamp)
 
 
@@ -175,9 +207,11 @@ def _concat(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], 
 
 
 def _pad(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
-    if not any(node.attrs["padding"]):
-        return x[0]
-    return Bounds(np.minimum(x[0].low, out.zero_point), np.maximum(x[0].high, out.zero_point))
+    value, ends = pad_value(node, out), pad_channels(node)
+    low, high = (np.pad(v, ends, constant_values=value) for v in (x[0].low, x[0].high))
+    if any(node.attrs["padding"]):
+        low, high = np.minimum(low, value), np.maximum(high, value)
+    return Bounds(low, high)
 
 
 def _reshape(node: IntegerNode, x: Sequence[Bounds], tensors: Sequence[QTensor], out: QTensor) -> Bounds:
@@ -203,6 +237,8 @@ _RULES: dict[str, Rule] = {
     "add": _add,
     "sub": _add,
     "mul": _multiply,
+    "maximum": _extreme,
+    "minimum": _extreme,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
     "global_avg_pool": _global_avg_pool,
@@ -210,7 +246,9 @@ _RULES: dict[str, Rule] = {
     "requantize": _requantize,
     "concat": _concat,
     "pad": _pad,
+    "mirror_pad": _unchanged,
     "reshape": _reshape,
-    "resize_nearest": _unchanged,
+    **dict.fromkeys((*SUMS, *EXTREMES), _reduced),
+    **dict.fromkeys(("resize_nearest", "resize_bilinear"), _unchanged),
     "slice": _slice,
 }

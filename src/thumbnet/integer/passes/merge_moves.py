@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.moves import pad_channels, pad_value
 from thumbnet.integer.passes.rewrite import has_one_reader, merge, same_numbers, with_nodes
 
 
@@ -46,9 +47,10 @@ def _reshape(ig: IntegerGraph, node: IntegerNode) -> IntegerGraph:
 
 def _pad(ig: IntegerGraph, node: IntegerNode) -> IntegerGraph:
     before = _producer(ig, node, "pad")
-    if before is None or not has_one_reader(ig, before.name):
+    if before is None or not has_one_reader(ig, before.name) or any((*pad_channels(before), *pad_channels(node))):
         return ig
-    if ig.tensors[before.name].zero_point != ig.tensors[node.name].zero_point:
+    values = [pad_value(n, ig.tensors[n.name]) for n in (before, node)]
+    if values[0] != values[1]:
         return ig
     padding = [int(a) + int(b) for a, b in zip(before.attrs["padding"], node.attrs["padding"], strict=True)]
     return merge(ig, before, node, replace(before, attrs={**before.attrs, "padding": padding}))

@@ -9,7 +9,8 @@ from thumbnet.integer.passes.elementwise import STORED, part, table_of
 from thumbnet.integer.passes.intervals import Bounds, bounds_of
 from thumbnet.integer.passes.rewrite import alike, bypass, same_numbers, with_nodes
 
-_MOVES = ("pad", "reshape", "slice", "resize_nearest", "concat")  # these change nothing where the shape stays
+# these change nothing where the shape stays
+_MOVES = ("pad", "reshape", "slice", "resize_nearest", "resize_bilinear", "concat")
 
 
 def remove_identity(ig: IntegerGraph) -> IntegerGraph:

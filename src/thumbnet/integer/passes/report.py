@@ -29,7 +29,8 @@ def macs(ig: IntegerGraph) -> int:
 
 
 def _macs(ig: IntegerGraph, node: IntegerNode) -> int:
-    pixels = prod(ig.tensors[node.name].shape[:-1])
+    seen = node.inputs[0] if node.op == "conv_transpose2d" else node.name  # which pixels meet every weight
+    pixels = prod(ig.tensors[seen].shape[:-1])
     return pixels * int(node.arrays["weight"].size)
 
 

@@ -14,7 +14,10 @@ import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from thumbnet.integer.binary import BINARY
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.moves import pad_channels
+from thumbnet.integer.reductions import EXTREMES, SUMS
 
 Labels = npt.NDArray[np.int64]
 _CHANNEL_ARRAYS = {"weight", "bias", "multiplier", "shift"}
@@ -89,12 +92,23 @@ def _pin_all(work: _Work, node: IntegerNode) -> None:
 
 
 def _same(work: _Work, node: IntegerNode) -> None:
+    """Channel by channel; an operand of one channel for all of the output's keeps it."""
     out = work.channels(node.name)
-    if any(len(work.channels(v)) != len(out) for v in node.inputs):
-        _pin_all(work, node)
-        return
     for v in node.inputs:
-        work.tie(work.channels(v), out)
+        own = work.channels(v)
+        if len(own) == len(out):
+            work.tie(own, out)
+        else:
+            work.pin(v)
+
+
+def _reduced(work: _Work, node: IntegerNode) -> None:
+    """Channels pass where the last axis stays."""
+    shape = work.ig.tensors[node.inputs[0]].shape
+    if len(shape) - 1 in [int(a) for a in node.attrs["axes"]] or shape[-1] != work.ig.tensors[node.name].shape[-1]:
+        _pin_all(work, node)
+    else:
+        _same(work, node)
 
 
 def _depthwise(work: _Work, node: IntegerNode) -> None:
@@ -110,6 +124,13 @@ def _concat(work: _Work, node: IntegerNode) -> None:
         _same(work, node)
         return
     work.tie(np.concatenate([work.channels(v) for v in node.inputs]), work.channels(node.name))
+
+
+def _pad(work: _Work, node: IntegerNode) -> None:
+    if any(pad_channels(node)):
+        _pin_all(work, node)
+    else:
+        _same(work, node)
 
 
 def _slice(work: _Work, node: IntegerNode) -> None:
@@ -130,9 +151,11 @@ def _reshape(work: _Work, node: IntegerNode) -> None:
 
 
 _RULES: dict[str, Callable[[_Work, IntegerNode], None]] = {
-    **dict.fromkeys(("add", "sub", "mul", "max_pool2d", "avg_pool2d", "global_avg_pool"), _same),
-    **dict.fromkeys(("lut", "requantize", "pad", "resize_nearest"), _same),
+    **dict.fromkeys((*BINARY, "max_pool2d", "avg_pool2d", "global_avg_pool"), _same),
+    **dict.fromkeys(("lut", "requantize", "mirror_pad", "resize_nearest", "resize_bilinear"), _same),
+    **dict.fromkeys((*SUMS, *EXTREMES), _reduced),
     "depthwise_conv2d": _depthwise,
+    "pad": _pad,
     "concat": _concat,
     "slice": _slice,
     "reshape": _reshape,

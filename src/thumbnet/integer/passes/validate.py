@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from thumbnet.errors import ModelError
+from thumbnet.integer.binary import BINARY, fits
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.moves import STRIDED, pad_channels
+from thumbnet.integer.reductions import EXTREMES, SUMS, blocks
+from thumbnet.integer.resize import reads_inside
 
 Shape = tuple[int, ...]
 
@@ -70,6 +74,13 @@ def _depthwise(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
     return (*_window(node, shapes[0], (kh, kw)), o)
 
 
+def _transposed(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    o, depth = node.arrays["weight"].shape[0], node.arrays["weight"].shape[-1]
+    _check(depth == shapes[0][-1], node, "has weights for other input channels")
+    _check(min(node.attrs["stride"]) > 0 and min(node.attrs["padding"]) >= 0, node, "has no such stride or padding")
+    return (*out[:-1], o)
+
+
 def _dense(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
     o, i = node.arrays["weight"].shape
     _check(i == shapes[0][-1], node, "has weights for another number of inputs")
@@ -85,10 +96,28 @@ def _global_avg_pool(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> 
     return (channels,) if len(out) == 1 else (1, 1, channels)
 
 
+def _reduced(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    """The axes may stay with size 1 or go."""
+    axes = [int(a) for a in node.attrs["axes"]]
+    inside = all(0 <= a < len(shapes[0]) for a in axes)
+    _check(inside and blocks(axes, shapes[0]) is not None, node, f"reduces the axes {axes} of {list(shapes[0])}")
+    kept = [n for k, n in enumerate(shapes[0]) if k not in axes and n > 1]
+    _check([n for n in out if n > 1] == kept, node, f"writes {list(out)} of {list(shapes[0])}")
+    return out
+
+
 def _same(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
-    fits = all(s == shapes[0] or prod(s) == s[-1] == shapes[0][-1] or prod(s) == 1 for s in shapes[1:])
-    _check(fits, node, f"has inputs that do not fit: {[list(s) for s in shapes]}")
     return shapes[0]
+
+
+def _binary(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    both = [*shapes, node.arrays["constant"].shape] if "constant" in node.arrays else [*shapes]
+    _check(
+        len(both) == 2 and fits(node.op, both[0], both[-1], out),
+        node,
+        f"has operands that do not fit: {[list(s) for s in both]}",
+    )
+    return out
 
 
 def _concat(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
@@ -98,7 +127,35 @@ def _concat(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
 
 def _pad(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
     top, left, bottom, right = node.attrs["padding"]
-    return (shapes[0][0] + top + bottom, shapes[0][1] + left + right, shapes[0][2])
+    height, width, channels = shapes[0]
+    if node.op == "mirror_pad":
+        edge = 1 if node.attrs["mode"] == "reflect" else 0
+        fits = max(top, bottom) <= height - edge and max(left, right) <= width - edge
+        _check(fits, node, f"mirrors more than there is: {list(node.attrs['padding'])} of {list(shapes[0])}")
+    _check(-128 <= int(node.attrs.get("value", 0)) <= 127, node, "pads with what is no int8 value")
+    return (height + top + bottom, width + left + right, channels + sum(pad_channels(node)))
+
+
+def _strided(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
+    shape = shapes[0]
+    if node.op == "transpose":
+        perm = [int(a) for a in node.attrs["perm"]]
+        _check(sorted(perm) == list(range(len(shape))), node, f"has the order {perm} of axes")
+        return tuple(shape[a] for a in perm)
+    if node.op == "strided_slice":
+        begin, step = node.attrs["begin"], node.attrs["step"]
+        _check(len(begin) == len(step) == len(out) == len(shape), node, "cuts another number of axes")
+        ends = [b + s * (n - 1) for b, s, n in zip(begin, step, out, strict=True)]
+        inside = all(0 <= v < n for at in (begin, ends) for v, n in zip(at, shape, strict=True))
+        _check(inside, node, f"takes more than {list(shape)}")
+        return out
+    block, (height, width, channels) = int(node.attrs["block"]), shape
+    _check(block > 0, node, f"has blocks of {block}")
+    if node.op == "space_to_depth":
+        _check(height % block == width % block == 0, node, f"has blocks of {block} for {list(shape)}")
+        return (height // block, width // block, channels * block**2)
+    _check(channels % block**2 == 0, node, f"has blocks of {block} for {list(shape)}")
+    return (height * block, width * block, channels // block**2)
 
 
 def _reshape(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
@@ -109,6 +166,9 @@ def _reshape(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
 
 def _resize(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
     height, width = node.attrs["size"]
+    if node.op == "resize_bilinear":
+        inside = all(reads_inside(node.attrs, n, m) for n, m in zip(shapes[0], (height, width), strict=False))
+        _check(inside, node, f"reads beyond its input {list(shapes[0])}")
     return (int(height), int(width), shapes[0][-1])
 
 
@@ -121,13 +181,17 @@ def _slice(node: IntegerNode, shapes: Sequence[Shape], out: Shape) -> Shape:
 _SHAPES: dict[str, Callable[[IntegerNode, Sequence[Shape], Shape], Shape]] = {
     "conv2d": _conv2d,
     "depthwise_conv2d": _depthwise,
+    "conv_transpose2d": _transposed,
     "dense": _dense,
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pool),
     "global_avg_pool": _global_avg_pool,
-    **dict.fromkeys(("add", "sub", "mul", "lut", "requantize", "softmax"), _same),
+    **dict.fromkeys(BINARY, _binary),
+    **dict.fromkeys(("lut", "requantize", "softmax"), _same),
     "concat": _concat,
-    "pad": _pad,
+    **dict.fromkeys(("pad", "mirror_pad"), _pad),
+    **dict.fromkeys(STRIDED, _strided),
     "reshape": _reshape,
-    "resize_nearest": _resize,
+    **dict.fromkeys((*SUMS, *EXTREMES), _reduced),
+    **dict.fromkeys(("resize_nearest", "resize_bilinear"), _resize),
     "slice": _slice,
 }

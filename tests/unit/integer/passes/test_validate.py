@@ -90,7 +90,7 @@ def test_broken_graphs_are_refused(broken: Callable[[IntegerGraph], IntegerGraph
     ],
 )
 def test_shapes_must_follow(node: IntegerNode, shape: tuple[int, ...]) -> None:
-    x, z, y = QTensor("x", (4, 4, 2), 0.05, 0), QTensor("z", (4, 2), 0.05, 0), QTensor("y", shape, 0.05, 0)
+    x, z, y = QTensor("x", (4, 4, 2), 0.05, 0), QTensor("z", (3, 2), 0.05, 0), QTensor("y", shape, 0.05, 0)
     inputs = [x, z] if "z" in node.inputs else [x]
     with pytest.raises(ModelError, match="'y'"):
         validate(graph_of([*inputs, y], inputs, [node]))

@@ -3,12 +3,11 @@
 /* Order: element by element, read before write; input 2 may only be overwritten when it does not repeat. */
 void tn_mul(const tn_mul_params *p, const int8_t *in1, const int8_t *in2, int8_t *out)
 {
-    uint32_t j = 0;
-    for (uint32_t i = 0; i < p->size; i++) {
-        const int32_t product = (in1[i] - p->zero_point1) * (in2[j] - p->zero_point2);
-        out[i] = tn_clamp(tn_scale(product, p->multiplier, p->shift) + p->out_zero_point, p->low, p->high);
-        if (++j == p->period) {
-            j = 0;
+    for (uint32_t i = 0, j = 0; i < p->spread.size; j = j + 1 == p->spread.period ? 0 : j + 1) {
+        const int32_t b = in2[j] - p->zero_point2;
+        for (const uint32_t stop = i + p->spread.repeat; i < stop; i++) {
+            const int32_t v = tn_scale((in1[i] - p->zero_point1) * b, p->multiplier, p->shift) + p->out_zero_point;
+            out[i] = tn_clamp(v, p->low, p->high);
         }
     }
 }

@@ -1,18 +1,29 @@
 #include "tn_kernels.h"
 
+/* Order: pixels in raster order, or whole rows where no channels are added. */
 void tn_pad(const tn_pad_params *p, const int8_t *in, int8_t *out)
 {
-    const size_t row = (size_t)p->in_w * p->channels;
-    const size_t left = (size_t)p->left * p->channels;
-    const size_t right = (size_t)p->right * p->channels;
-    const size_t top = (row + left + right) * p->top;
-    const size_t bottom = (row + left + right) * p->bottom;
-    memset(out, p->value, top);
-    out += top;
-    for (int y = 0; y < p->in_h; y++, in += row, out += left + row + right) {
+    const size_t depth = (size_t)p->front + p->channels + p->back;
+    const size_t left = p->left * depth, right = p->right * depth;
+    const size_t width = left + p->in_w * depth + right;
+    memset(out, p->value, p->top * width);
+    out += p->top * width;
+    for (int y = 0; y < p->in_h; y++) {
         memset(out, p->value, left);
-        memcpy(out + left, in, row);
-        memset(out + left + row, p->value, right);
+        out += left;
+        if (depth == p->channels) {
+            memcpy(out, in, p->in_w * depth);
+            in += p->in_w * depth;
+            out += p->in_w * depth;
+        } else {
+            for (int x = 0; x < p->in_w; x++, in += p->channels, out += depth) {
+                memset(out, p->value, p->front);
+                memcpy(out + p->front, in, p->channels);
+                memset(out + p->front + p->channels, p->value, p->back);
+            }
+        }
+        memset(out, p->value, right);
+        out += right;
     }
-    memset(out, p->value, bottom);
+    memset(out, p->value, p->bottom * width);
 }

@@ -53,6 +53,22 @@ typedef struct {
 
 #define TN_MAX_STAGES 12
 
+/* Every `count`-th output row of a transposed convolution, as a convolution of stride 1: its output channels are the
+ * columns that share a window, one after the other. */
+typedef struct {
+    tn_conv2d_function *run;
+    void (*clamp)(int8_t *values, uint32_t size, int32_t low, int32_t high); /* after it; NULL: nothing to clamp */
+    const tn_conv2d_params *params; /* pad_top and out_h are set row by row */
+    int32_t first; /* the input row at which the window of the phase's first row starts; negative: padding */
+} tn_phase;
+
+typedef struct {
+    const tn_phase *phases;
+    uint32_t row; /* bytes of an output row */
+    uint32_t spill; /* where in the scratch memory the last rows may spill */
+    uint16_t count, out_h;
+} tn_conv_transpose2d_params;
+
 typedef struct {
     const int8_t *weight; /* [out_c][in_c] */
     const int32_t *bias;  /* input zero point folded in */
@@ -64,11 +80,17 @@ typedef struct {
     int8_t low, high;
 } tn_dense_params;
 
-/* add, sub: both inputs are brought to a common scale, `left_shift` bits up; sub has a negative multiplier 2. */
+/* How input 2 spreads over the `size` elements of input 1 and of the output: each of its values comes `repeat` times in
+ * a row, and after `period` of them it starts again; period 0: never. `size` is a multiple of `repeat`. */
 typedef struct {
+    uint32_t size, repeat, period;
+} tn_spread;
+
+/* add, sub: both inputs are brought to a common scale, `left_shift` bits up; what is subtracted has a negative
+ * multiplier. */
+typedef struct {
+    tn_spread spread;
     int32_t multiplier1, multiplier2, out_multiplier;
-    uint32_t size;
-    uint16_t period; /* input 2 repeats after so many elements; 0: it has as many as input 1 */
     int8_t shift1, shift2, out_shift;
     int8_t left_shift;
     int8_t zero_point1, zero_point2, out_zero_point;
@@ -76,13 +98,20 @@ typedef struct {
 } tn_add_params;
 
 typedef struct {
+    tn_spread spread;
     int32_t multiplier;
-    uint32_t size;
-    uint16_t period; /* input 2 repeats after so many elements; 0: it has as many as input 1 */
     int8_t shift;
     int8_t zero_point1, zero_point2, out_zero_point;
     int8_t low, high;
 } tn_mul_params;
+
+typedef struct {
+    tn_spread spread;
+    int32_t multiplier1, multiplier2; /* of what is not negative, and of the products */
+    int8_t shift1, shift2;
+    int8_t zero_point1, zero_point2, out_zero_point;
+    int8_t low, high;
+} tn_prelu_params;
 
 typedef struct {
     uint16_t in_h, in_w, channels, out_h, out_w;
@@ -102,6 +131,21 @@ typedef struct {
     int8_t low, high;
 } tn_global_avg_pool_params;
 
+/* One output is made of `count` inputs, each `inner` bytes after the last one; `inner` such outputs stand side by side,
+ * `outer` times. */
+typedef struct {
+    uint32_t outer, count, inner;
+} tn_blocks;
+
+typedef struct {
+    tn_blocks blocks;
+    int32_t multiplier; /* of the sum: a mean's division is part of it */
+    int32_t offset;     /* minus `count` times the input's zero point */
+    int8_t shift;
+    int8_t out_zero_point;
+    int8_t low, high;
+} tn_reduce_sum_params;
+
 typedef struct {
     int32_t multiplier;
     uint32_t size;
@@ -112,13 +156,33 @@ typedef struct {
 
 typedef struct {
     uint16_t in_h, in_w, channels;
+    uint16_t front, back; /* channels before and after the input's */
     uint8_t top, left, bottom, right;
     int8_t value;
 } tn_pad_params;
 
+/* Loops, the last one innermost, over runs that lie `step` bytes apart in the input, the first one at `start`. */
+typedef struct {
+    int32_t start;
+    int32_t step[4];
+    uint32_t run;
+    uint16_t size[4];
+} tn_move_params;
+
 typedef struct {
     uint16_t in_h, in_w, channels, out_h, out_w;
 } tn_resize_params;
+
+/* Where output row 0 and column 0 lie in the input, and how far the next ones are, with 10 fractional bits. */
+typedef struct {
+    int32_t start_h, start_w, step_h, step_w;
+    uint16_t in_h, in_w, channels, out_h, out_w;
+} tn_resize_bilinear_params;
+
+typedef struct {
+    const uint16_t *rows, *columns;
+    uint16_t in_w, channels, out_h, out_w;
+} tn_take_params;
 
 typedef struct {
     int32_t multiplier;
@@ -130,17 +194,27 @@ typedef struct {
 tn_conv2d_function tn_conv2d, tn_depthwise_conv2d;
 void tn_cascade(const tn_stage *stages, int32_t count, int32_t rows, const int8_t *in, int8_t *out, int8_t *buffers,
                 void *scratch);
+void tn_conv_transpose2d(const tn_conv_transpose2d_params *p, const int8_t *in, int8_t *out, void *scratch);
 void tn_dense(const tn_dense_params *p, const int8_t *in, int8_t *out);
 void tn_add(const tn_add_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
 void tn_mul(const tn_mul_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
+void tn_maximum(const tn_spread *p, const int8_t *in1, const int8_t *in2, int8_t *out);
+void tn_minimum(const tn_spread *p, const int8_t *in1, const int8_t *in2, int8_t *out);
+void tn_prelu(const tn_prelu_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
 void tn_max_pool2d(const tn_pool_params *p, const int8_t *in, int8_t *out);
 void tn_avg_pool2d(const tn_pool_params *p, const int8_t *in, int8_t *out);
 void tn_global_avg_pool(const tn_global_avg_pool_params *p, const int8_t *in, int8_t *out);
+void tn_reduce_sum(const tn_reduce_sum_params *p, const int8_t *in, int8_t *out);
+void tn_reduce_max(const tn_blocks *p, const int8_t *in, int8_t *out);
+void tn_reduce_min(const tn_blocks *p, const int8_t *in, int8_t *out);
 void tn_lut(const int8_t *table, uint32_t size, const int8_t *in, int8_t *out);
 void tn_copy_blocks(const int8_t *in, int8_t *out, uint32_t blocks, uint32_t bytes, uint32_t in_step, uint32_t out_step);
 void tn_pad(const tn_pad_params *p, const int8_t *in, int8_t *out);
+void tn_move(const tn_move_params *p, const int8_t *in, int8_t *out);
 void tn_requantize(const tn_requantize_params *p, const int8_t *in, int8_t *out);
 void tn_resize_nearest(const tn_resize_params *p, const int8_t *in, int8_t *out);
+void tn_resize_bilinear(const tn_resize_bilinear_params *p, const int8_t *in, int8_t *out);
+void tn_take(const tn_take_params *p, const int8_t *in, int8_t *out);
 void tn_softmax(const tn_softmax_params *p, const int8_t *in, int8_t *out);
 
 /* round(x * multiplier / 2^31), halves up: gemmlowp's SaturatingRoundingDoublingHighMul for multiplier >= 0. */

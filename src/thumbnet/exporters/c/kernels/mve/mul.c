@@ -8,14 +8,15 @@ static inline int32x4_t product(tn_mul_params p, int32x4_t x, int32x4_t y)
 }
 
 /* The right shift is at least 1; clamps are left to a second pass.
+ * Input 2 does not repeat value by value (`repeat` is 1).
  * Order: four elements at a time, read before they are written; input 2 may only be overwritten when it does not
  * repeat. */
 void tn_mul_mve(const tn_mul_params *params, const int8_t *in1, const int8_t *in2, int8_t *out)
 {
     const tn_mul_params p = *params; /* which stores could change, as far as the compiler knows */
-    const uint32_t length = p.period > 0 ? p.period : p.size;
+    const uint32_t length = p.spread.period > 0 ? p.spread.period : p.spread.size;
     const uint32_t odd = length & 3;
-    for (uint32_t done = 0; done < p.size; done += length) {
+    for (uint32_t done = 0; done < p.spread.size; done += length) {
         const int8_t *other = in2;
         for (uint32_t i = length >> 2; i > 0; i--, in1 += 4, other += 4, out += 4) {
             vstrbq_s32(out, product(p, vldrbq_s32(in1), vldrbq_s32(other)));
