@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tflite_files import Model
 from training_cases import quantized_network
 from typer.testing import CliRunner
 
@@ -96,6 +97,37 @@ def test_a_dropped_softmax_leaves_the_logits(model: Path, tmp_path: Path) -> Non
     whole = quantized_network()
     kept = simulate.trace(whole, x)[whole.nodes[-1].inputs[0]]
     assert np.array_equal(simulate.run(made.graph, x)[made.graph.outputs[0]], kept)
+
+
+def test_several_outputs_stand_one_after_the_other(tmp_path: Path) -> None:
+    """A detector's two heads, float32 outside as the converter leaves them."""
+    m = Model(1, 8, 8, 4)
+    m.retype(m.x, "FLOAT32")
+    inner = m.tensor("q", 1, 8, 8, 4)
+    m.operator("QUANTIZE", [m.x], [inner])
+    ends = []
+    for name, channels in (("boxes", 4), ("scores", 3)):
+        head, flat, real = m.tensor(name, 1, 8, 8, channels), *(m.tensor(f"{name}{k}", 1, 64, channels) for k in "fr")
+        options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+        inputs = [inner, m.weights(channels, 3, 3, 4), m.constant("bias", np.arange(channels) * 50)]
+        m.operator("CONV_2D", inputs, [head], "Conv2DOptions", **options)
+        m.operator("RESHAPE", [head, m.constant("shape", [1, 64, channels])], [flat])
+        m.operator("DEQUANTIZE", [flat], [real])
+        m.retype(real, "FLOAT32")
+        ends.append(real)
+    m.outputs = ends
+    path = tmp_path / "detector.tflite"
+    path.write_bytes(m.bytes())
+    made = thumbnet.compile(path, "cortex-m4", tmp_path / "fw")
+    assert made.proof is not None
+    assert made.proof.bit_exact
+    assert made.proof.tflm_equal in (True, None)
+    assert sum("not float32 as in the file" in line for line in made.lines()) == 2
+    header = (made.folder / "model.h").read_text()
+    assert "#define MODEL_OUTPUT_BYTES 448\n#define MODEL_OUTPUTS 2 " in header
+    assert "#define MODEL_OUTPUT1_OFFSET 256 " in header
+    again = CliRunner().invoke(app, ["verify", str(tmp_path / "fw")])
+    assert again.exit_code == 0, again.output
 
 
 def test_compiling_again_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:

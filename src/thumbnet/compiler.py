@@ -27,7 +27,7 @@ from thumbnet.files import write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel, load_quantized
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.passes import drop_softmax, lossless_report
+from thumbnet.integer.passes import drop_softmax, join_outputs, lossless_report
 from thumbnet.integer.passes import lossless as simplify
 from thumbnet.progress import Progress
 from thumbnet.results import Costs, Kind
@@ -57,6 +57,7 @@ class Compiled:
     proof: Proof | None
     note: str
     savings: tuple[str, ...]
+    interface: tuple[str, ...] = ()  # how the firmware's input and output differ from the file's
 
     def json(self) -> dict[str, Any]:
         """Figures for programs; those that are not known are null."""
@@ -87,6 +88,7 @@ class Compiled:
             )
         else:
             found.append(f"Note: {self.note}.")
+        found += [f"Interface: {line}" for line in self.interface]
         return [*found, f"Firmware: {self.folder}"]
 
 
@@ -132,12 +134,14 @@ def compile_model(
     library = locate(cmsis_nn) if kernels == "cmsis-nn" else None
     compiled.may_write(folder)
     source = load_quantized(model)
-    graph = optimized(source.graph, softmax, lossless)
+    separate = optimized(source.graph, softmax, lossless)
+    graph = join_outputs(separate)
     samples = proof_inputs(graph, inputs)
     units = _units(graph, board, kernels)
     plan = plan_arena(graph, board.core.isa, units)
     vector = samples[0].tobytes(), simulate.run(graph, samples[:1])[graph.outputs[0]].tobytes()
-    files = emit(graph, board, plan=plan, units=units, notes=source.notes, test_vector=vector)
+    parts = [separate.tensors[v] for v in separate.outputs]
+    files = emit(graph, board, plan=plan, units=units, notes=source.notes, test_vector=vector, parts=parts)
     compiled.forget(folder)
     write_firmware(folder, files)
     options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels}
@@ -146,8 +150,8 @@ def compile_model(
     oracle = oracle_of(source, softmax)
     proof, note = _proof(folder, graph, board, samples, oracle, library, progress or Progress.quiet())
     costs = costs_of(graph, proof) if proof else None if library else _estimate(graph, board)
-    savings = tuple(lossless_report(source.graph, graph)) if lossless else ()
-    made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings)
+    savings = tuple(lossless_report(source.graph, separate)) if lossless else ()
+    made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings, _interface(source))
     if json_file is not None:
         write_json_atomic(Path(json_file), made.json())
     if proof is not None:
@@ -218,7 +222,7 @@ def oracle_of(source: QuantizedModel, softmax: Softmax) -> Oracle | None:
 
     def ask(vectors: Int8s, expected: Int8s) -> tuple[bool | None, str]:
         imported = drop_softmax(source.graph) if softmax == "drop" else source.graph
-        kept = _flat(simulate.run(imported, vectors)[imported.outputs[0]])
+        kept = _outputs(imported, vectors)
         if not np.array_equal(kept, expected):
             return False, "the lossless passes changed an output"
         if importlib.util.find_spec("tflite_micro") is None:
@@ -231,16 +235,30 @@ def oracle_of(source: QuantizedModel, softmax: Softmax) -> Oracle | None:
             given = run_tflm(original.data, original.original_inputs(vectors))
         except ToolchainError as e:
             return None, f"no comparison with tflite-micro: {e}"
-        assert isinstance(given, np.ndarray)  # the file has one output
-        simulated = simulate.run(source.graph, vectors)[source.graph.outputs[0]]
-        equal = np.array_equal(original.stored_outputs(given), simulated)
+        stored = original.stored_outputs(*((given,) if isinstance(given, np.ndarray) else given))
+        equal = np.array_equal(stored, _outputs(source.graph, vectors))
         return bool(equal), f"tflite-micro {version('tflite-micro')} on the original file"
 
     return ask
 
 
-def _flat(outputs: Int8s) -> Int8s:
-    return outputs.reshape(len(outputs), -1)
+def _outputs(graph: IntegerGraph, vectors: Int8s) -> Int8s:
+    """int8 [N, bytes]: all outputs of a sample, one after the other."""
+    found = simulate.run(graph, vectors)
+    return np.concatenate([found[v].reshape(len(vectors), -1) for v in graph.outputs], axis=1)
+
+
+def _interface(source: QuantizedModel) -> tuple[str, ...]:
+    """What the application must know beyond the file."""
+    found, file = [], source.tflite
+    if file is not None and file.input_type != "int8":
+        found.append(f"the input is int8, not {file.input_type} as in the file; model.h has its scale and zero point.")
+    others = sorted(set(file.output_types) - {"int8"}) if file is not None else []
+    if others:
+        found.append(f"the output is int8, not {' or '.join(others)} as in the file; model.h has its scale.")
+    if len(source.graph.outputs) > 1:
+        found.append(f"{len(source.graph.outputs)} outputs stand one after the other; model.h says where.")
+    return tuple(found)
 
 
 def proof_inputs(graph: IntegerGraph, own: str | Path | npt.NDArray[Any] | None) -> Int8s:

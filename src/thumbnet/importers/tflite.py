@@ -50,7 +50,7 @@ class TfliteModel:
     data: bytes
     input_shape: tuple[int, ...]  # in the file, batch axis included
     input_type: Outside
-    output_type: Outside
+    output_types: tuple[Outside, ...]
 
     def original_inputs(self, stored: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
         """int8 inputs [N, *shape] of the graph as the file wants them, in its shape (a batch axis of its own aside)."""
@@ -63,15 +63,17 @@ class TfliteModel:
             return real.astype(np.float32)
         return stored
 
-    def stored_outputs(self, given: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
-        """What the file gives, as the graph's int8."""
-        y = self.graph.tensors[self.graph.outputs[0]]
-        given = given.reshape(-1, *y.shape)
-        if self.output_type == "uint8":
-            return (given.astype(np.uint8) ^ 0x80).view(np.int8)
-        if self.output_type == "float32":
-            return (np.rint(given.astype(np.float64) / y.scale) + y.zero_point).astype(np.int8)
-        return given.astype(np.int8)
+    def stored_outputs(self, *given: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+        """What the file gives, as the graph's int8: all outputs of a sample one after the other, [N, bytes]."""
+        parts = []
+        for name, kind, values in zip(self.graph.outputs, self.output_types, given, strict=True):
+            y, flat = self.graph.tensors[name], values.reshape(len(values), -1)
+            if kind == "uint8":
+                flat = (flat.astype(np.uint8) ^ 0x80).view(np.int8)
+            elif kind == "float32":
+                flat = np.rint(flat.astype(np.float64) / y.scale) + y.zero_point
+            parts.append(flat.astype(np.int8))
+        return np.concatenate(parts, axis=1)
 
 
 def import_tflite(model: str | Path | bytes, name: str = "") -> TfliteModel:
@@ -85,7 +87,7 @@ def import_tflite(model: str | Path | bytes, name: str = "") -> TfliteModel:
     name = name or (Path(where).stem if not isinstance(model, bytes) else "model")
     work = _Conversion(content, where, name)
     shape = content.tensors[content.inputs[0]].shape if content.inputs else ()
-    return TfliteModel(work.graph(), data, shape, work.input_type, work.output_type)
+    return TfliteModel(work.graph(), data, shape, work.input_type, tuple(work.output_types))
 
 
 def _bytes(model: str | Path | bytes) -> tuple[bytes, str]:
@@ -118,7 +120,7 @@ class _Conversion:
         self.builder = GraphBuilder(name)
         self.values: dict[int, QTensor] = {}  # tensor of the file -> what holds its values in the graph
         self.input_type: Outside = "int8"
-        self.output_type: Outside = "int8"
+        self.output_types: list[Outside] = []
 
     def graph(self) -> IntegerGraph:
         self._refuse_floats()
@@ -168,21 +170,31 @@ class _Conversion:
 
     def _without_wrappers(self, operators: list[FileOperator]) -> list[FileOperator]:
         """Operators without a QUANTIZE from, and a DEQUANTIZE or QUANTIZE to, what the application sees."""
-        tensors = self.content.tensors
-        self._inputs, self._outputs = self.content.inputs, self.content.outputs
-        if operators and operators[0].op == "QUANTIZE" and operators[0].inputs == self._inputs:
-            outside, inside = tensors[self._inputs[0]], tensors[operators[0].outputs[0]]
-            others = any(self._inputs[0] in o.inputs for o in operators[1:])
-            if outside.dtype in ("float32", "uint8") and inside.dtype == "int8" and not others:
-                if outside.dtype == "uint8":
-                    _same_numbers(outside, inside, self.where)
-                self.input_type = "float32" if outside.dtype == "float32" else "uint8"
-                self._inputs = operators.pop(0).outputs
-        if operators and operators[-1].op in ("DEQUANTIZE", "QUANTIZE") and operators[-1].outputs == self._outputs:
-            outside, inside = tensors[self._outputs[0]], tensors[operators[-1].inputs[0]]
-            if outside.dtype in ("float32", "uint8") and inside.dtype == "int8":
-                if outside.dtype == "uint8":
-                    _same_numbers(outside, inside, self.where)
-                self.output_type = "float32" if outside.dtype == "float32" else "uint8"
-                self._outputs = operators.pop().inputs
+        inputs, outputs = list(self.content.inputs), list(self.content.outputs)
+        for i, v in enumerate(inputs):
+            readers = [o for o in operators if v in o.inputs]
+            if len(readers) == 1 and readers[0].op == "QUANTIZE" and v not in outputs:
+                kind = self._outside(v, readers[0].outputs[0])
+                if kind != "int8":
+                    self.input_type, inputs[i] = kind, readers[0].outputs[0]
+                    operators.remove(readers[0])
+        for i, v in enumerate(outputs):
+            writers = [o for o in operators if v in o.outputs and o.op in ("DEQUANTIZE", "QUANTIZE")]
+            read = outputs.count(v) > 1 or any(v in o.inputs for o in operators)
+            kind = self._outside(v, writers[0].inputs[0]) if writers and not read else "int8"
+            if kind != "int8":
+                outputs[i] = writers[0].inputs[0]
+                operators.remove(writers[0])
+            self.output_types.append(kind)
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         return operators
+
+    def _outside(self, outer: int, inner: int) -> Outside:
+        """The type of a tensor at the model's end, if the one within is the same in int8; else int8."""
+        outside, inside = self.content.tensors[outer], self.content.tensors[inner]
+        if inside.dtype != "int8" or outside.dtype not in ("float32", "uint8"):
+            return "int8"
+        if outside.dtype == "uint8":
+            _same_numbers(outside, inside, self.where)
+            return "uint8"
+        return "float32"

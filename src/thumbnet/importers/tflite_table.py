@@ -19,7 +19,8 @@ symmetric, per tensor or per channel, biases int32. Fused activations are RELU, 
 
 Where a model takes or gives float32 or uint8 (the usual output of the TFLite converter), the QUANTIZE at its start and
 the DEQUANTIZE or QUANTIZE at its end are left out: the firmware takes and gives int8, and `model.h` states the scale
-and zero point of both. Models whose tensors are uint8 throughout come from old converters and are refused.
+and zero point of both. Several outputs stand one after the other in one. Models whose tensors are uint8 throughout
+come from old converters and are refused.
 
 | operator | limits |
 | --- | --- |

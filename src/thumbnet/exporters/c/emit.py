@@ -22,7 +22,7 @@ from thumbnet.errors import ModelError
 from thumbnet.exporters.c import spell
 from thumbnet.exporters.c.layers import layers
 from thumbnet.files import write_text_atomic
-from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.graph import IntegerGraph, QTensor
 from thumbnet.targets.target import Target
 from thumbnet.version import __version__
 
@@ -36,14 +36,16 @@ def emit(
     preprocessing: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     test_vector: tuple[bytes, bytes] | None = None,
+    parts: Sequence[QTensor] = (),
 ) -> dict[str, str]:
     """The firmware's files, relative path to text.
 
     `plan` and `units` default to `plan_arena` and `schedule`; a plan must have been made for the units.
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
     value of each of 256 pixel values) and `classes`. `notes` are sentences for `model.h`. `test_vector` is one input
-    and its output, as int8 bytes. Raises `ModelError` unless the graph has one input and one output, and where the test
-    vector does not fit it; `UnsupportedOpError` for an operation without a kernel.
+    and its output, as int8 bytes. `parts` are the tensors of which the output is made, where `join_outputs` has made it
+    of several. Raises `ModelError` unless the graph has one input and one output, and where the test vector does not
+    fit it; `UnsupportedOpError` for an operation without a kernel.
     """
     if len(ig.inputs) != 1 or len(ig.outputs) != 1:
         raise ModelError(f"'{ig.name}' has {len(ig.inputs)} inputs and {len(ig.outputs)} outputs; C takes one of each.")
@@ -51,7 +53,7 @@ def emit(
     plan = plan_arena(ig, target.core.isa, units) if plan is None else plan
     sources = sorted({source for unit in units for source in unit.sources})
     values = {
-        **_interface(ig, target, plan, preprocessing or {}),
+        **_interface(ig, target, plan, preprocessing or {}, parts),
         "notes": [spell.comment(note) for note in notes],
         "layers": layers(ig, plan, units),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
@@ -114,7 +116,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _interface(
-    ig: IntegerGraph, target: Target, plan: ArenaPlan, preprocessing: Mapping[str, Any]
+    ig: IntegerGraph, target: Target, plan: ArenaPlan, preprocessing: Mapping[str, Any], parts: Sequence[QTensor]
 ) -> dict[str, object]:
     place = offsets(ig, plan)
     source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
@@ -126,8 +128,18 @@ def _interface(
         "arena_bytes": max(plan.arena_bytes, 1),
         "input": _tensor(source.shape, source.scale, source.zero_point, place[source.name]),
         "output": _tensor(result.shape, result.scale, result.zero_point, place[result.name]),
+        "parts": _parts(parts) if len(parts) > 1 else [],
         **_contract(preprocessing),
     }
+
+
+def _parts(parts: Sequence[QTensor]) -> list[dict[str, object]]:
+    """Tensors that stand one after the other, each with its offset."""
+    ends = np.cumsum([0, *(t.bytes for t in parts)]).tolist()
+    return [
+        {**_tensor(t.shape, t.scale, t.zero_point, at), "name": spell.comment(t.name)}
+        for t, at in zip(parts, ends, strict=False)
+    ]
 
 
 def _tensor(shape: tuple[int, ...], scale: float, zero_point: int, offset: int) -> dict[str, object]:

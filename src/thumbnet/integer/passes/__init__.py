@@ -16,6 +16,7 @@ from thumbnet.integer.passes.drop_softmax import drop_softmax
 from thumbnet.integer.passes.fold_pad import fold_pad
 from thumbnet.integer.passes.fuse_clamps import fuse_clamps
 from thumbnet.integer.passes.fuse_tables import fuse_tables
+from thumbnet.integer.passes.join_outputs import join_outputs
 from thumbnet.integer.passes.merge_moves import merge_moves
 from thumbnet.integer.passes.remove_identity import remove_identity
 from thumbnet.integer.passes.report import lossless_report, macs
@@ -78,6 +79,7 @@ __all__ = [
     "fold_pad",
     "fuse_clamps",
     "fuse_tables",
+    "join_outputs",
     "lossless",
     "lossless_report",
     "macs",
