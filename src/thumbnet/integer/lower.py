@@ -272,14 +272,8 @@ def _pad(work: _Work, node: Node) -> None:
 
 
 def _resize(work: _Work, node: Node) -> None:
-    (x,) = work.inputs(node)
-    out = work.out(node)
-    for before, after in zip(x.shape[:2], out.shape[:2], strict=True):
-        scale = np.float32(before) / np.float32(after)  # TFLM and torch compute positions in float32
-        positions = np.arange(after)
-        if (np.floor(positions.astype(np.float32) * scale) != positions * before // after).any():
-            raise UnsupportedOpError(node.op, node.name, f"{before} to {after} rounds differently in float32.")
-    work.nodes.append(IntegerNode(node.name, "resize_nearest", node.inputs, {"size": list(out.shape[:2])}))
+    size = list(work.out(node).shape[:2])
+    work.nodes.append(IntegerNode(node.name, "resize_nearest", node.inputs, {"size": size}))
 
 
 def _reshape(work: _Work, node: Node) -> None:
