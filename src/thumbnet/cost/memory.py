@@ -11,13 +11,12 @@ import math
 from dataclasses import dataclass
 
 from thumbnet.cost.kernel import Overlap
-from thumbnet.cost.lifetimes import Lifetimes, aligned, lifetimes
+from thumbnet.cost.lifetimes import ALIGNMENT, Lifetimes, aligned, lifetimes
+from thumbnet.cost.placement import MAX_NODES, Problem, place
 from thumbnet.cost.plan import ArenaPlan, Buffer
 from thumbnet.cost.schedule import Unit, schedule
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets.target import Isa
-
-IMPROVEMENT_ROUNDS = 24
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,25 @@ class _Item:
     last: int
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """`conflicts[i]`: the items alive together with item i, and how item i may overlap each (None: not at all).
-
-    A relation is `(overlap, i_is_output)`.
-    """
-
-    items: tuple[_Item, ...]
-    conflicts: tuple[tuple[tuple[int, tuple[Overlap, bool] | None], ...], ...]
-    lower_bound: int
-    roots: dict[str, str]  # tensor -> the tensor whose buffer it shares through reshapes
-
-
-def plan_arena(ig: IntegerGraph, isa: Isa, units: tuple[Unit, ...] | None = None) -> ArenaPlan:
+def plan_arena(
+    ig: IntegerGraph, isa: Isa, units: tuple[Unit, ...] | None = None, max_nodes: int = MAX_NODES
+) -> ArenaPlan:
     """Offsets of all activations and scratch buffers of `ig` with the kernels of `isa`.
 
-    Tensors inside a cascade have buffers for the rows that it keeps. First fit in several orders; the best order is
-    improved by placing first what ended up highest, until the lower bound is met or `IMPROVEMENT_ROUNDS` have passed.
-    Deterministic. `units` overrides `schedule(ig, isa)`.
+    Tensors inside a cascade have buffers for the rows that it keeps. The smallest arena that `placement.place` finds,
+    which is mostly the smallest there is. Deterministic. `units` overrides `schedule(ig, isa)`; `max_nodes` is of
+    `place`.
     """
-    problem = _problem(ig, schedule(ig, isa) if units is None else units)
-    best_peak, best = _search(problem)
-    items = problem.items
+    units = schedule(ig, isa) if units is None else units
+    lives = lifetimes(ig)
+    items = _items(ig, lives, units)
+    relations = _relations(ig, lives, units, items)
+    problem = Problem(tuple(i.size for i in items), _pairs(items, relations), ALIGNMENT)
+    found = place(problem, _orders(items), _lower_bound(items, relations, len(ig.nodes)), max_nodes)
     buffers = tuple(
-        Buffer(item.name, item.kind, best[i], item.bytes, item.first, item.last) for i, item in enumerate(items)
+        Buffer(i.name, i.kind, offset, i.bytes, i.first, i.last) for i, offset in zip(items, found.offsets, strict=True)
     )
-    return ArenaPlan(best_peak, problem.lower_bound, buffers, _aliases(ig, problem, best))
+    return ArenaPlan(found.peak, found.bound, buffers, _aliases(ig, lives, buffers))
 
 
 def offsets(ig: IntegerGraph, plan: ArenaPlan) -> dict[str, int]:
@@ -70,89 +61,32 @@ def offsets(ig: IntegerGraph, plan: ArenaPlan) -> dict[str, int]:
     return found
 
 
-def _search(problem: _Problem) -> tuple[int, list[int]]:
-    items = problem.items
+def _orders(items: tuple[_Item, ...]) -> list[list[int]]:
+    """Orders for first fit: by size, by size and lifetime, from the first step on, from the last step back."""
     indices = range(len(items))
-    orders = (
+    return [
         sorted(indices, key=lambda i: (-items[i].size, items[i].first)),
         sorted(indices, key=lambda i: (-items[i].size * (items[i].last - items[i].first + 1), items[i].first)),
         sorted(indices, key=lambda i: (items[i].first, -items[i].size)),
         sorted(indices, key=lambda i: (-items[i].last, -items[i].size)),
-    )
-    best_peak, best, best_order = -1, [0] * len(items), list(orders[0])
-    for order in orders:
-        peak, placed = _first_fit(problem, order)
-        if best_peak < 0 or peak < best_peak:
-            best_peak, best, best_order = peak, placed, list(order)
-        if best_peak == problem.lower_bound:
-            return best_peak, best
-    order, placed = best_order, best
-    for _ in range(IMPROVEMENT_ROUNDS):
-        top = max(indices, key=lambda i: placed[i] + items[i].size)
-        order = [top, *(i for i in order if i != top)]
-        peak, placed = _first_fit(problem, order)
-        if peak < best_peak:
-            best_peak, best = peak, placed
-        if best_peak == problem.lower_bound:
-            break
-    return best_peak, best
+    ]
 
 
-def _first_fit(problem: _Problem, order: list[int]) -> tuple[int, list[int]]:
-    """Places items in this order, each at the lowest offset that agrees with all placed before."""
-    items = problem.items
-    placed = [-1] * len(items)
-    peak = 0
-    for i in order:
-        forbidden: list[tuple[int, int]] = []
-        size = items[i].size
-        for j, relation in problem.conflicts[i]:
-            if placed[j] >= 0:
-                _forbid(forbidden, size, placed[j], items[j].size, relation)
-        forbidden.sort()
-        offset = 0
-        for low, high in forbidden:
-            if low < offset < high:
-                offset = high
-        placed[i] = offset
-        peak = max(peak, offset + size)
-    return peak, placed
-
-
-def _forbid(
-    forbidden: list[tuple[int, int]], size: int, other: int, other_size: int, relation: tuple[Overlap, bool] | None
-) -> None:
-    """Adds the open intervals of offsets that a buffer of `size` may not have because of another at `other`."""
-    low, high = other - size, other + other_size
-    if relation is None:
-        forbidden.append((low, high))
-        return
-    overlap, is_output = relation
-    if overlap.exact:
-        forbidden.append((low, other))
-        forbidden.append((other, high))
-    elif is_output:  # other is the input: other - offset >= distance
-        forbidden.append((max(low, other - overlap.distance), high))
-    else:  # other is the output: offset - other >= distance
-        forbidden.append((low, min(high, other + overlap.distance)))
-
-
-def _problem(ig: IntegerGraph, units: tuple[Unit, ...]) -> _Problem:
-    lives = lifetimes(ig)
-    items = _items(ig, lives, units)
+def _relations(
+    ig: IntegerGraph, lives: Lifetimes, units: tuple[Unit, ...], items: tuple[_Item, ...]
+) -> dict[tuple[int, int], Overlap]:
+    """By (output, input), indices of items: how an input that dies with its unit may lie over the unit's output."""
     index = {(item.kind, item.name): i for i, item in enumerate(items)}
-    relations: dict[tuple[int, int], Overlap] = {}  # (output, input)
+    relations: dict[tuple[int, int], Overlap] = {}
     for unit in units:
-        node = ig.nodes[unit.first]
         result = lives.roots[ig.nodes[unit.last].name]
-        names = [lives.roots[v] for v in node.inputs]
+        names = [lives.roots[v] for v in ig.nodes[unit.first].inputs]
         for name, overlap in zip(names, unit.overlaps, strict=True):
             dying = lives.last[name] == unit.first and name != result
             if overlap is not None and dying and names.count(name) == 1:
                 placed = Overlap(aligned(overlap.distance), overlap.exact)
                 relations[index["activation", result], index["activation", name]] = placed
-    bound = _lower_bound(items, relations, len(ig.nodes))
-    return _Problem(items, _conflicts(items, relations), bound, lives.roots)
+    return relations
 
 
 def _items(ig: IntegerGraph, lives: Lifetimes, units: tuple[Unit, ...]) -> tuple[_Item, ...]:
@@ -174,27 +108,20 @@ def _items(ig: IntegerGraph, lives: Lifetimes, units: tuple[Unit, ...]) -> tuple
     return (*(_Item(t, "activation", aligned(size[t]), size[t], first[t], last[t]) for t in first), *scratch)
 
 
-def _conflicts(
+def _pairs(
     items: tuple[_Item, ...], relations: dict[tuple[int, int], Overlap]
-) -> tuple[tuple[tuple[int, tuple[Overlap, bool] | None], ...], ...]:
-    found: list[list[tuple[int, tuple[Overlap, bool] | None]]] = [[] for _ in items]
+) -> dict[tuple[int, int], Overlap | None]:
+    """Items that are alive at the same time, each pair once, outputs before the inputs that may lie over them."""
+    found: dict[tuple[int, int], Overlap | None] = {}
     order = sorted(range(len(items)), key=lambda i: items[i].first)
     live: list[int] = []
     for i in order:
         live = [j for j in live if items[j].last >= items[i].first]
         for j in live:
-            as_output, as_input = relations.get((i, j)), relations.get((j, i))
-            if as_output is not None:
-                found[i].append((j, (as_output, True)))
-                found[j].append((i, (as_output, False)))
-            elif as_input is not None:
-                found[i].append((j, (as_input, False)))
-                found[j].append((i, (as_input, True)))
-            else:
-                found[i].append((j, None))
-                found[j].append((i, None))
+            pair = (j, i) if (j, i) in relations else (i, j)
+            found[pair] = relations.get(pair)
         live.append(i)
-    return tuple(tuple(f) for f in found)
+    return found
 
 
 def _lower_bound(items: tuple[_Item, ...], relations: dict[tuple[int, int], Overlap], steps: int) -> int:
@@ -216,17 +143,17 @@ def _lower_bound(items: tuple[_Item, ...], relations: dict[tuple[int, int], Over
     return max(live)
 
 
-def _aliases(ig: IntegerGraph, problem: _Problem, placed: list[int]) -> dict[str, str]:
+def _aliases(ig: IntegerGraph, lives: Lifetimes, buffers: tuple[Buffer, ...]) -> dict[str, str]:
     """Tensors that share memory with one of their inputs: reshapes, and outputs written over a dying input."""
-    where = {item.name: (placed[i], item) for i, item in enumerate(problem.items) if item.kind == "activation"}
+    where = {b.name: b for b in buffers if b.kind == "activation"}
     aliases: dict[str, str] = {}
     for node in ig.nodes:
-        if problem.roots[node.name] != node.name:
+        if lives.roots[node.name] != node.name:
             aliases[node.name] = node.inputs[0]
             continue
-        offset, item = where[node.name]
+        out = where[node.name]
         for v in dict.fromkeys(node.inputs):
-            other, source = where[problem.roots[v]]
-            if offset < other + source.bytes and other < offset + item.bytes:
+            source = where[lives.roots[v]]
+            if out.offset < source.offset + source.bytes and source.offset < out.offset + out.bytes:
                 aliases.setdefault(node.name, v)
     return aliases
