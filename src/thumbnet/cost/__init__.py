@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thumbnet.cost import flash, latency
+from thumbnet.cost.blocks import copies
 from thumbnet.cost.kernel import Kernel
 from thumbnet.cost.measured import Measured, measured
 from thumbnet.cost.memory import offsets, plan_arena
@@ -83,8 +84,8 @@ def _calls(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[t
         if not unit.kernels[0].function:
             continue
         node, result = ig.nodes[unit.first], ig.nodes[unit.last].name
-        if node.op == "concat":
-            calls.extend((place[v], place[node.name]) for v in node.inputs)
+        if node.op in ("concat", "slice"):
+            calls.extend((place[v], place[node.name]) for v, _ in copies(node, ig, place))
             continue
         extra = (scratch[result],) if result in scratch else ()
         extra = (*extra, len(unit.kernels), unit.rows, 0) if unit.rows else extra

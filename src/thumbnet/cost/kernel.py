@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.targets.target import Isa
 
+ALIGNMENT = 16  # of every buffer in the arena
 STRIP_BYTES = 1536  # depthwise scratch: as many rows as fit; more rows mean fewer copies of the overlap
 
 
@@ -18,7 +20,8 @@ STRIP_BYTES = 1536  # depthwise scratch: as many rows as fit; more rows mean few
 class Overlap:
     """Where a node's dying input may lie so that the output can be written over it.
 
-    Allowed are all places with `offset(input) - offset(output) >= distance`; with `exact`, only equality.
+    Allowed are all places with `offset(input) - offset(output) >= distance`; with `exact`, only equality (then the
+    distance is a multiple of the arena's alignment).
     """
 
     distance: int
@@ -167,6 +170,17 @@ def raster_distance(w: Window) -> int:
     """
     first = first_inputs(w)
     return int(np.max(np.arange(1, first.size) * w.out_c - first[1:])) if first.size > 1 else 0
+
+
+@lru_cache(maxsize=4096)
+def channel_overlap(w: Window) -> Overlap:
+    """Where a pooling that computes one group of channels after the other may have its input.
+
+    Within a channel, pixels are in raster order. Where the input starts a whole number of pixels behind the output, no
+    channel meets another.
+    """
+    pixel = math.lcm(w.in_c, ALIGNMENT)
+    return Overlap(-(-max(0, raster_distance(w)) // pixel) * pixel, exact=True)
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.cost.kernel import Kernel, Overlap, raster_distance, strip_overlap, strip_rows, whole_inputs, window_of
+from thumbnet.cost.blocks import copy_overlaps
+from thumbnet.cost.kernel import (
+    Kernel,
+    Overlap,
+    channel_overlap,
+    raster_distance,
+    strip_overlap,
+    strip_rows,
+    whole_inputs,
+    window_of,
+)
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.integer.moves import mirrored, pad_channels
 from thumbnet.integer.resize import nearest, neighbours, plain
@@ -24,7 +34,7 @@ def choose_generic(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
             source = ("generic/depthwise_conv2d.c",)
             return Kernel("tn_depthwise_conv2d", source, rows * w.pitch, (strip_overlap(w, strip),), strip)
         case "max_pool2d" | "avg_pool2d":
-            overlap = Overlap(0, exact=True) if raster_distance(window_of(node, ig)) <= 0 else None
+            overlap = channel_overlap(window_of(node, ig))
             return Kernel(f"tn_{node.op}", (f"generic/{node.op}.c",), 0, (overlap,))
         case "dense":
             return Kernel("tn_dense", ("generic/dense.c",), 0, (None,))
@@ -39,7 +49,7 @@ def choose_generic(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
         case "lut" | "requantize" | "softmax":
             return Kernel(f"tn_{node.op}", (f"generic/{node.op}.c",), 0, (over,))
         case "concat" | "slice":
-            return Kernel("tn_copy_blocks", ("generic/copy_blocks.c",), 0, (None,) * len(node.inputs))
+            return Kernel("tn_copy_blocks", ("generic/copy_blocks.c",), 0, copy_overlaps(node, ig))
         case "mean" | "sum":
             return Kernel("tn_reduce_sum", ("generic/reduce_sum.c",), 0, (over,))
         case "reduce_max" | "reduce_min":

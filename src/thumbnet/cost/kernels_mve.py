@@ -12,6 +12,7 @@ from thumbnet.cost.kernel import (
     Kernel,
     Overlap,
     Window,
+    channel_overlap,
     even_inputs,
     exact_input,
     first_inputs,
@@ -191,9 +192,8 @@ def _pool(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     w = window_of(node, ig)
     if node.op == "avg_pool2d" and w.taps > 255:
         return None
-    overlap = Overlap(0, exact=True) if raster_distance(w) <= 0 else None
     sources = (*_COMMON, "mve/tn_pool_mve.h", f"mve/{node.op}.c")
-    return Kernel(f"tn_{node.op}_mve", sources, 0, (overlap,))
+    return Kernel(f"tn_{node.op}_mve", sources, 0, (channel_overlap(w),))
 
 
 def _kernel(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from thumbnet.cost.kernel import ALIGNMENT
 from thumbnet.integer.graph import IntegerGraph
-
-ALIGNMENT = 16  # of every buffer in the arena
 
 
 def aligned(size: int) -> int:

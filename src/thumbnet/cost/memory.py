@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from thumbnet.cost.kernel import Overlap
-from thumbnet.cost.lifetimes import ALIGNMENT, Lifetimes, aligned, lifetimes
+from thumbnet.cost.kernel import ALIGNMENT, Overlap
+from thumbnet.cost.lifetimes import Lifetimes, aligned, lifetimes
 from thumbnet.cost.placement import MAX_NODES, Problem, place
 from thumbnet.cost.plan import ArenaPlan, Buffer
 from thumbnet.cost.schedule import Unit, schedule

@@ -7,41 +7,30 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from thumbnet.cost.blocks import copies_of
 from thumbnet.exporters.c import spell
 from thumbnet.exporters.c.site import Call, Site, with_params
 from thumbnet.integer.moves import STRIDED, copies, mirrored, pad_channels, pad_value
 from thumbnet.integer.resize import nearest, step
 
 
-def _axis(site: Site, shape: tuple[int, ...]) -> int:
-    return int(site.node.attrs["axis"]) % len(shape)
-
-
-def _run(shape: tuple[int, ...], axis: int) -> int:
-    return int(np.prod(shape[axis:]))
-
-
-def _concat(site: Site) -> Call:
-    shape = site.ig.tensors[site.node.name].shape
-    axis = _axis(site, shape)
-    blocks, step = int(np.prod(shape[:axis])), _run(shape, axis)
-    statements, at = [], 0
-    for source, name in zip(site.inputs, site.node.inputs, strict=True):
-        size = _run(site.ig.tensors[name].shape, axis)
-        place = f"{site.output} + {at}" if at else site.output
-        statements.append(f"tn_copy_blocks({source}, {place}, {blocks}, {size}, {size}, {step});")
-        at += size
+def _copies(site: Site) -> Call:
+    """A concat or a slice; what is already in its place is not copied."""
+    address = dict(zip(site.node.inputs, site.inputs, strict=True))
+    statements = []
+    for v, c in copies_of(site.node, site.ig):
+        source, place = _moved(address[v], c.source_start), _moved(site.output, c.start)
+        if source != place or c.count > 1:
+            numbers = f"{c.count}, {c.size}, {c.source_step}, {c.step}"
+            statements.append(f"tn_copy_blocks({source}, {place}, {numbers});")
     return Call((), tuple(statements))
 
 
-def _slice(site: Site) -> Call:
-    shape = site.ig.tensors[site.node.inputs[0]].shape
-    axis = _axis(site, shape)
-    blocks, step, unit = int(np.prod(shape[:axis])), _run(shape, axis), _run(shape, axis + 1)
-    start, stop = int(site.node.attrs["start"]), int(site.node.attrs["stop"])
-    size = (stop - start) * unit
-    source = f"{site.inputs[0]} + {start * unit}" if start else site.inputs[0]
-    return Call((), (f"tn_copy_blocks({source}, {site.output}, {blocks}, {size}, {step}, {size});",))
+def _moved(address: str, by: int) -> str:
+    """The address so many bytes behind another one."""
+    base, _, offset = address.partition(" + ")
+    total = int(offset or 0) + by
+    return f"{base} + {total}" if total else base
 
 
 def _pad(site: Site) -> Call:
@@ -101,8 +90,8 @@ def _resize_bilinear(site: Site) -> Call:
 
 
 MOVES: Mapping[str, Callable[[Site], Call]] = {
-    "concat": _concat,
-    "slice": _slice,
+    "concat": _copies,
+    "slice": _copies,
     "pad": _pad,
     "mirror_pad": _mirror_pad,
     **dict.fromkeys(STRIDED, _strided),
