@@ -34,6 +34,7 @@ from thumbnet.cost.schedule import Unit, single
 from thumbnet.cost.schedule import cascade as make_cascade
 from thumbnet.cost.transposed import phases
 from thumbnet.emulation.cycles import call_costs
+from thumbnet.emulation.layers import calls_per_node
 from thumbnet.emulation.machines import Machine, machine_for
 from thumbnet.emulation.toolchain import Firmware, build, version
 from thumbnet.emulation.unicorn import Run
@@ -241,10 +242,10 @@ def speed(function: str, probes: list[Probe], target: Target, folder: Path) -> d
     executed(machine, ig)
     calls = iter(call_costs(machine.counts(), firmware.image, target.core))
     chosen: list[tuple[IntegerNode, Kernel, int, int]] = []
-    for node in ig.nodes:
+    for node, count in zip(ig.nodes, calls_per_node((folder / "model.c").read_text()), strict=True):
         kernel = choose(node, ig, target.core.isa)
-        parts = [next(calls) for _ in range(bool(kernel.function) + kernel.clamped)]
-        if kernel.function == function:
+        parts = [next(calls) for _ in range(count)]  # none where a slice is already in its place
+        if kernel.function == function and parts:
             total = (sum(c.instructions for c in parts), sum(c.cycles for c in parts))
             chosen.append((node, kernel, *total))
     assert next(calls, None) is None, function
@@ -326,7 +327,8 @@ def measure_cascade(target: Target, known: dict[str, Any], base: dict[str, Any],
     counted = call_costs(machine.counts(), firmware.image, target.core)
     costs = Measured.of({"base_functions": base, "base_bytes": 0, "kernels": known | {"tn_cascade": NOTHING}})
     rows, rest, total = [], [], []
-    for unit, spent in zip([u for u in units if u.kernels[0].function], counted, strict=True):
+    made = calls_per_node((folder / "model.c").read_text())
+    for unit, spent in zip([u for u in units if made[u.last]], counted, strict=True):
         if unit.rows:
             stages = np.array(unit_latency(unit, ig, costs)).sum(0)
             rows.append(cascade(unit))

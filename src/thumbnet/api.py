@@ -11,6 +11,7 @@ import numpy as np
 from thumbnet import compiled
 from thumbnet.compiler import costs_of, figures, oracle_of
 from thumbnet.cost import estimate, plan_arena, schedule
+from thumbnet.cost.order import reordered
 from thumbnet.cost.peak import Peak, peak
 from thumbnet.emulation.cmsis_nn import locate
 from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
@@ -24,7 +25,7 @@ from thumbnet.integer.lower import lower
 from thumbnet.integer.passes import lossless
 from thumbnet.progress import Progress
 from thumbnet.results import Costs
-from thumbnet.targets import Target, load_target
+from thumbnet.targets import Isa, Target, load_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def profile_fully(
             f"{model} calls CMSIS-NN, whose costs are not modelled.", "Run 'thumbnet verify': it counts them."
         )
     board = load_target(target) if target else _target_of(model)
-    graph = _integer_graph(model, input_shape, weights)
+    graph = _integer_graph(model, input_shape, weights, board.core.isa)
     units = schedule(graph, board.core.isa)
     plan = plan_arena(graph, board.core.isa, units)
     return Profile(graph, board, estimate(graph, board, plan, units), peak(graph, plan))
@@ -86,11 +87,13 @@ def _target_of(model: Any) -> Target:
     return load_target("cortex-m4")
 
 
-def _integer_graph(model: Any, input_shape: tuple[int, ...] | None, weights: str | Path | None) -> IntegerGraph:
+def _integer_graph(
+    model: Any, input_shape: tuple[int, ...] | None, weights: str | Path | None, isa: Isa
+) -> IntegerGraph:
     if isinstance(model, str | Path) and (Path(model) / "integer.json").is_file():
         return load_integer_graph(Path(model) / "integer.json")
     if is_quantized(model):
-        return lossless(load_quantized(model).graph)
+        return reordered(lossless(load_quantized(model).graph), isa)
     return lower(clean(load(model, input_shape=input_shape, weights=weights)), None)
 
 

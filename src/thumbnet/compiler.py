@@ -18,6 +18,7 @@ from thumbnet import compiled
 from thumbnet.cost import Unit, estimate, plan_arena, schedule
 from thumbnet.cost.cmsis_nn import units as cmsis_nn_units
 from thumbnet.cost.latency import macs
+from thumbnet.cost.order import reordered
 from thumbnet.cost.peak import Peak, peak
 from thumbnet.emulation.cmsis_nn import locate
 from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
@@ -135,7 +136,7 @@ def compile_model(
     compiled.may_write(folder)
     source = load_quantized(model)
     separate = optimized(source.graph, softmax, lossless)
-    graph = join_outputs(separate)
+    graph = reordered(join_outputs(separate), board.core.isa)
     samples = proof_inputs(graph, inputs)
     units = _units(graph, board, kernels)
     plan = plan_arena(graph, board.core.isa, units)
@@ -160,7 +161,7 @@ def compile_model(
 
 
 def optimized(graph: IntegerGraph, softmax: Softmax, lossless: bool) -> IntegerGraph:
-    """The graph that is compiled."""
+    """The graph that is compiled, but for the order of its nodes."""
     if lossless:
         return simplify(graph, drop_softmax=softmax == "drop")
     return drop_softmax(graph) if softmax == "drop" else graph

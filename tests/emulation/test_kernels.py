@@ -303,6 +303,30 @@ def test_in_place_saves_memory_and_changes_nothing(tmp_path: Path) -> None:
     assert_exact(ig, tmp_path, units)
 
 
+MOVES = {
+    "pad": lambda b, x: b.pad(x, (1, 2, 1, 0)),
+    "resize": lambda b, x: b.resize_nearest(x, (11, 9)),
+    "max_pool": lambda b, x: b.pool("max_pool2d", x, (3, 3), (1, 1)),
+    "avg_pool": lambda b, x: b.pool("avg_pool2d", x, (2, 3), (1, 1)),
+    "rows": lambda b, x: b.slice(x, 0, 1, 4),
+    "channels": lambda b, x: b.slice(x, 2, 9, 14),
+    "concat of rows": lambda b, x: b.concat(b.lut(x), b.requantize(x), axis=0),
+    "concat of channels": lambda b, x: b.concat(b.slice(x, 2, 0, 3), b.lut(x)),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_moves_over_their_own_inputs(name: str, tmp_path: Path) -> None:
+    """At the tightest places, where the planner finds nothing better."""
+    b = ProbeBuilder(4)
+    MOVES[name](b, b.lut(b.input(5, 6, 16)))
+    ig = b.graph()
+    result = ig.nodes[-1]
+    inputs = sum(ig.tensors[v].bytes for v in result.inputs)
+    assert plan_arena(ig, "dsp").arena_bytes < inputs + ig.tensors[result.name].bytes
+    assert_exact(ig, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["stm32h743zi", "stm32u575zi"])
 def test_other_cores_with_the_extension(name, tmp_path: Path) -> None:
     b = ProbeBuilder(6)
