@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet import compiled
-from thumbnet.cost import Unit, estimate, plan_arena, schedule
+from thumbnet.cost import ArenaPlan, Unit, estimate, plan_arena, schedule
 from thumbnet.cost.cmsis_nn import units as cmsis_nn_units
 from thumbnet.cost.latency import macs
 from thumbnet.cost.order import reordered
@@ -142,7 +142,18 @@ def compile_model(
     plan = plan_arena(graph, board.core.isa, units)
     vector = samples[0].tobytes(), simulate.run(graph, samples[:1])[graph.outputs[0]].tobytes()
     parts = [separate.tensors[v] for v in separate.outputs]
-    files = emit(graph, board, plan=plan, units=units, notes=source.notes, test_vector=vector, parts=parts)
+    estimated = None if library else _estimate(graph, board, plan, units)
+    stack = None if estimated is None else estimated.stack_bytes
+    files = emit(
+        graph,
+        board,
+        plan=plan,
+        units=units,
+        notes=source.notes,
+        test_vector=vector,
+        parts=parts,
+        stack_bytes=stack,
+    )
     compiled.forget(folder)
     write_firmware(folder, files)
     options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels}
@@ -150,7 +161,7 @@ def compile_model(
     compiled.write_record(folder, source, graph, target, options, list(files), samples)
     oracle = oracle_of(source, softmax)
     proof, note = _proof(folder, graph, board, samples, oracle, library, progress or Progress.quiet())
-    costs = costs_of(graph, proof) if proof else None if library else _estimate(graph, board)
+    costs = costs_of(graph, proof) if proof else estimated
     savings = tuple(lossless_report(source.graph, separate)) if lossless else ()
     made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings, _interface(source))
     if json_file is not None:
@@ -315,9 +326,9 @@ def costs_of(graph: IntegerGraph, proof: Proof) -> Costs:
     )
 
 
-def _estimate(graph: IntegerGraph, target: Target) -> Costs | None:
+def _estimate(graph: IntegerGraph, target: Target, plan: ArenaPlan, units: tuple[Unit, ...]) -> Costs | None:
     try:
-        return estimate(graph, target)
+        return estimate(graph, target, plan, units)
     except TargetError:
         return None
 

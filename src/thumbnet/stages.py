@@ -181,6 +181,7 @@ def export(job: Job, run: RunDirectory, best: Finished) -> Path:
             "table": preprocessing.table(first.scale, first.zero_point),
         },
         test_vector=(example[0].tobytes(), expected[0].tobytes()),
+        stack_bytes=best.costs.stack_bytes,
     )
     folder = run.path / "firmware"
     write_firmware(folder, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 
 from thumbnet.cost.kernel import window_of
 from thumbnet.cost.kernels import choose
+from thumbnet.cost.memory import offsets, plan_arena
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.cost.schedule import cascade
 from thumbnet.errors import ModelError
 from thumbnet.exporters.c import emit, write_firmware
-from thumbnet.exporters.c.spell import identifiers
+from thumbnet.exporters.c.spell import array, identifiers, struct
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 
@@ -126,11 +128,43 @@ def test_self_test_of_the_stub(tmp_path: Path) -> None:
 
 
 def test_names_are_told_apart_and_kept_off_those_of_the_firmware() -> None:
-    names = ["model/conv", "model_conv", "tn_x", "conv-1", "conv_1", "int", "3x3", "Conv_1", ""]
+    names = ["model/conv", "model_conv", "tn_x", "conv-1", "conv_1", "int", "3x3", "Conv_1", "", "memcpy", "model/tn_"]
     made = identifiers(names)
     assert len({v.lower() for v in made.values()}) == len(names)
-    assert made["model/conv"] == "n_model_conv"
-    assert not any(v.startswith(("model_", "tn_")) or v == "int" for v in made.values())
+    assert made["model/conv"] == "conv"
+    assert not any(v.startswith(("model_", "tn_")) or v in ("int", "memcpy") for v in made.values())
+
+
+def test_numbers_stand_in_columns() -> None:
+    text = array("x", np.array([-128, 7] * 9, np.int8))
+    assert text == (
+        "static const int8_t x[18] = {\n"
+        + "    " + ", ".join(["-128,    7"] * 8) + ",\n"
+        + "    -128,    7,\n};\n"
+    )  # fmt: skip
+    assert all(len(line) <= 120 for line in array("x", np.array([-(1 << 31)] * 30, np.int32)).splitlines())
+    with pytest.raises(ModelError, match="stride_h = 256"):
+        struct("tn_pool_params", "x", {"stride_h": 256})
+
+
+def test_titles_say_what_a_layer_does() -> None:
+    text = emit(network("rows"), M0)["model.c"]
+    assert text.count("/* 1. conv2d_0: conv2d 3x3, 40x40x1 -> 40x40x12, 172,800 MACs; by rows, 1-4 in turns */") == 2
+    assert "/* 5. conv2d_4: conv2d 3x3, stride 2x2, 20x20x4 -> 10x10x6, 21,600 MACs */" in text
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_arena_map_has_every_tensor_at_its_address(name: str) -> None:
+    ig = network(name)
+    text = emit(ig, M0)["model.c"]
+    lines = re.findall(r"^ \* +(\d+) +(\d+) +(\d+)(?:-(\d+))?   (.*)$", text, re.MULTILINE)
+    plan = plan_arena(ig, "generic")
+    assert sorted((int(a), int(b)) for a, b, *_ in lines) == sorted(
+        (b.offset, b.offset + b.bytes) for b in plan.buffers
+    )
+    place = {v: int(first) for first, _, _, _, what in lines for v in what.split(", ")}
+    scratch = {b.name for b in plan.buffers if b.kind == "scratch"}
+    assert place == offsets(ig, plan) | {f"scratch of {v}": place[f"scratch of {v}"] for v in scratch}
 
 
 def test_refusals() -> None:

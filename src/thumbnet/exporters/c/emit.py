@@ -20,6 +20,7 @@ from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.schedule import Unit, schedule
 from thumbnet.errors import ModelError
 from thumbnet.exporters.c import spell
+from thumbnet.exporters.c.comments import arena_map
 from thumbnet.exporters.c.layers import layers
 from thumbnet.files import write_text_atomic
 from thumbnet.integer.graph import IntegerGraph, QTensor
@@ -37,6 +38,7 @@ def emit(
     notes: Sequence[str] = (),
     test_vector: tuple[bytes, bytes] | None = None,
     parts: Sequence[QTensor] = (),
+    stack_bytes: int | None = None,
 ) -> dict[str, str]:
     """The firmware's files, relative path to text.
 
@@ -44,8 +46,9 @@ def emit(
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
     value of each of 256 pixel values) and `classes`. `notes` are sentences for `model.h`. `test_vector` is one input
     and its output, as int8 bytes. `parts` are the tensors of which the output is made, where `join_outputs` has made it
-    of several. Raises `ModelError` unless the graph has one input and one output, and where the test vector does not
-    fit it; `UnsupportedOpError` for an operation without a kernel.
+    of several. `stack_bytes` is the estimated depth of the stack; model.h states a bound (None: nothing).
+    Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
+    `UnsupportedOpError` for an operation without a kernel.
     """
     if len(ig.inputs) != 1 or len(ig.outputs) != 1:
         raise ModelError(f"'{ig.name}' has {len(ig.inputs)} inputs and {len(ig.outputs)} outputs; C takes one of each.")
@@ -56,6 +59,8 @@ def emit(
         **_interface(ig, target, plan, preprocessing or {}, parts),
         "notes": [spell.comment(note) for note in notes],
         "layers": layers(ig, plan, units),
+        "arena": arena_map(ig, plan),
+        "stack_bytes": None if stack_bytes is None else stack_bound(stack_bytes),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
         "headers": _headers(sources),
         "cmsis_nn": any(s.startswith("cmsis_nn/") for s in sources),
@@ -63,10 +68,15 @@ def emit(
         "test_vector": test_vector is not None,
     }
     names = ["model.h", "model.c", "main.c", "CMakeLists.txt", "README.txt"]
-    out = {name: _template(f"{name}.j2").render(values) for name in names}
+    out = {name: template(f"{name}.j2").render(values) for name in names}
     if test_vector is not None:
         out["test_vector.h"] = _test_vector(ig, *test_vector)
     return out | _kernel_files(sources)
+
+
+def stack_bound(estimated: int) -> int:
+    """Bytes that suffice with every compiler, in 32s: frames of gcc and clang, -O2 and -Os, differ by up to 60."""
+    return -(-(estimated + 64) // 32) * 32
 
 
 def write_firmware(folder: Path, content: Mapping[str, str]) -> None:
@@ -107,7 +117,8 @@ def _kernel_text(source: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A file of the folder `templates`."""
     text = (files("thumbnet.exporters.c") / "templates" / name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -156,7 +167,7 @@ def _contract(preprocessing: Mapping[str, Any]) -> dict[str, object]:
     """What `model.h` says about inputs and classes."""
     table = preprocessing.get("table")
     identity = table is not None and all(list(row) == list(range(-128, 128)) for row in table)
-    rows = [] if table is None or identity else [spell.wrapped([str(int(v)) for v in row], " " * 8) for row in table]
+    rows = [] if table is None or identity else [spell.columns([str(int(v)) for v in row], " " * 8) for row in table]
     facts = [
         f"{key}: {spell.comment(str(preprocessing[key]))}"
         for key in ("size", "channels", "mean", "std")

@@ -10,8 +10,9 @@ from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.schedule import Unit
 from thumbnet.exporters.c import spell
 from thumbnet.exporters.c.calls import call, convolution_constants
+from thumbnet.exporters.c.comments import title
 from thumbnet.exporters.c.site import Site
-from thumbnet.integer.graph import IntegerGraph, IntegerNode
+from thumbnet.integer.graph import IntegerGraph
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def layers(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[L
             found += _cascade(ig, unit, sites, [place[ig.nodes[step].name] for step in unit.nodes])
         else:
             made = call(sites[0])
-            found.append(Layer(_title(sites[0].node, ig), "\n".join(made.constants), made.statements))
+            found.append(Layer(title(unit.first, ig), "\n".join(made.constants), made.statements))
     return found
 
 
@@ -62,21 +63,13 @@ def _cascade(ig: IntegerGraph, unit: Unit, sites: list[Site], places: list[int])
         f"{first.inputs[0]}, {last.output}, m, {last.scratch});"
     )
     found = []
-    for s in sites:
+    for step, s in zip(unit.nodes, sites, strict=True):
         constants = convolution_constants(s)
-        notes = "" if s is last else f" (in the cascade that ends with {last.name})"
+        rows = f"; by rows, {unit.first + 1}-{unit.last + 1} in turns"
         definitions = "\n".join((*constants, table) if s is last else constants)
-        found.append(Layer(_title(s.node, ig) + notes, definitions, (statement,) if s is last else ()))
+        found.append(Layer(title(step, ig) + rows, definitions, (statement,) if s is last else ()))
     return found
 
 
 def _address(offset: int) -> str:
     return f"m + {offset}" if offset else "m"
-
-
-def _title(node: IntegerNode, ig: IntegerGraph) -> str:
-    def shape(name: str) -> str:
-        return "x".join(str(d) for d in ig.tensors[name].shape)
-
-    sources = ", ".join(shape(v) for v in node.inputs)
-    return spell.comment(f"{node.name}: {node.op} {sources} -> {shape(node.name)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -76,6 +76,11 @@ _KEYWORDS = frozenset(
         "main",
     ]
 )  # of C and C++, and the names that model.c uses itself
+_HEADERS = re.compile(r"(mem|str)[a-z]+|r?index|\w+_t|U?INT\w+|NULL|offsetof")  # what string.h and stdint.h may declare
+_LINE_STARTS = (
+    *("groups", "in_h", "out_h", "kernel_h", "dilation_h", "pad_top", "in_zero_point"),
+    *("size", "shift", "shift1", "zero_point1"),
+)
 _CTYPES = {"int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
 
 
@@ -84,13 +89,12 @@ def identifiers(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     used: set[str] = set()
     for name in names:
-        base = re.sub(r"_+", "_", re.sub(r"\W", "_", name, flags=re.ASCII)).strip("_") or "node"
+        base = re.sub(r"_+", "_", re.sub(r"\W", "_", name, flags=re.ASCII)).strip("_")
+        base = re.sub(r"^((tn|model)_)+", "", base) or "node"  # prefixes of the kernels and of model.h
         if base[0].isdigit():
             base = f"n{base}"
-        elif base.startswith(("tn_", "model_")):  # prefixes of the kernels and of model.h
-            base = f"n_{base}"
         candidate, number = base, 2
-        while candidate.lower() in used or candidate in _KEYWORDS:
+        while candidate.lower() in used or candidate in _KEYWORDS or _HEADERS.fullmatch(candidate):
             candidate, number = f"{base}_{number}", number + 1
         used.add(candidate.lower())
         found[name] = candidate
@@ -116,12 +120,12 @@ def number(value: int) -> str:
     return "INT32_MIN" if value == -(1 << 31) else str(value)
 
 
-def wrapped(values: Sequence[str], indent: str = "    ") -> str:
-    """Comma separated values in lines of at most `LINE` characters."""
+def wrapped(values: Sequence[str], indent: str = "    ", starts: Collection[str] = ()) -> str:
+    """Comma separated values in lines of at most `LINE` characters; those in `starts` begin a new one."""
     lines: list[str] = []
     line = indent
     for value in values:
-        if len(line) + len(value) + 2 > LINE and line.strip():
+        if (len(line) + len(value) + 2 > LINE or value in starts) and line.strip():
             lines.append(line.rstrip())
             line = indent
         line += f"{value}, "
@@ -129,12 +133,21 @@ def wrapped(values: Sequence[str], indent: str = "    ") -> str:
     return "\n".join(lines)
 
 
+def columns(values: Sequence[str], indent: str = "    ") -> str:
+    """Comma separated values in columns: 16 in a line, or 8, or as many as fit."""
+    width = max(map(len, values), default=1)
+    room = max(1, (LINE - len(indent) + 1) // (width + 2))
+    count = 16 if room >= 16 else min(room, 8)
+    rows = (values[i : i + count] for i in range(0, len(values), count))
+    return "\n".join(indent + ", ".join(v.rjust(width) for v in row) + "," for row in rows)
+
+
 def array(name: str, values: npt.NDArray[np.integer[Any]]) -> str:
     """A static constant array of the flattened values."""
     flat = np.asarray(values).ravel()
     kind = str(flat.dtype)
     spelled = [number(v) for v in flat.tolist()]
-    return f"static const {_CTYPES[kind]} {name}[{flat.size}] = {{\n{wrapped(spelled)}\n}};\n"
+    return f"static const {_CTYPES[kind]} {name}[{flat.size}] = {{\n{columns(spelled)}\n}};\n"
 
 
 def struct(kind: str, name: str, fields: Mapping[str, int | str]) -> str:
@@ -150,8 +163,9 @@ def struct(kind: str, name: str, fields: Mapping[str, int | str]) -> str:
                 f"Layer '{name}' has {field} = {value}; the C kernels hold {low} to {high}.",
                 "Use smaller images, kernels, strides or paddings.",
             )
-    spelled = [f".{k} = {v if isinstance(v, str) else number(v)}" for k, v in fields.items()]
-    return f"static const {kind} {name} = {{\n{wrapped(spelled)}\n}};\n"
+    spelled = {k: f".{k} = {v if isinstance(v, str) else number(v)}" for k, v in fields.items()}
+    starts = {spelled[k] for k in _LINE_STARTS if k in spelled}
+    return f"static const {kind} {name} = {{\n{wrapped(list(spelled.values()), starts=starts)}\n}};\n"
 
 
 @cache
