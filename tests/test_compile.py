@@ -18,7 +18,7 @@ import thumbnet.importers.tflite
 from thumbnet.cli import app
 from thumbnet.cost.latency import macs
 from thumbnet.emulation import qemu
-from thumbnet.errors import DataError, ModelError, UsageError
+from thumbnet.errors import DataError, ModelError, RunError, UsageError
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer import simulate
 
@@ -77,6 +77,32 @@ def test_the_emulator_is_chosen_by_the_core_and_named(core: str, emulator: str, 
         figures = json.loads((tmp_path / "figures.json").read_text())
         assert figures["emulator"].startswith(emulator)
         assert figures["bit_exact"] is True
+
+
+@pytest.mark.parametrize("layout", ["arduino", "platformio", "zephyr"])
+def test_every_layout_can_be_verified_and_profiled(model: Path, layout: str, tmp_path: Path) -> None:
+    folder = tmp_path / "fw"
+    options = ["--target", "cortex-m4", "--layout", layout, "-o", str(folder), "--quiet"]
+    assert CliRunner().invoke(app, ["compile", str(model), *options]).exit_code == 0
+    assert not (folder / "model.c").exists()
+    assert thumbnet.verify(folder).bit_exact
+    assert thumbnet.profile(folder).arena_bytes == thumbnet.verify(folder).arena_bytes
+    (folder / "src/model.c").write_text((folder / "src/model.c").read_text().replace(".low = -128", ".low = 0"))
+    assert not thumbnet.verify(folder).bit_exact
+    (folder / "src/model.c").unlink()
+    with pytest.raises(RunError, match=r"src/model\.c"):
+        thumbnet.verify(folder)
+
+
+def test_another_layout_takes_the_place_of_the_first(model: Path, tmp_path: Path) -> None:
+    thumbnet.compile(model, "cortex-m4", tmp_path / "once", layout="arduino")
+    for layout in ("zephyr", "arduino"):
+        thumbnet.compile(model, "cortex-m4", tmp_path / "twice", layout=layout)
+    once, twice = ({str(p.relative_to(f)) for p in f.rglob("*")} for f in (tmp_path / "once", tmp_path / "twice"))
+    assert once == twice
+    with pytest.raises(UsageError, match="no layout 'keil'"):
+        thumbnet.compile(model, "cortex-m4", tmp_path / "keil", layout="keil")  # type: ignore[arg-type]
+    assert not (tmp_path / "keil").exists()
 
 
 def test_without_lossless_passes_every_channel_stays(model: Path, tmp_path: Path) -> None:

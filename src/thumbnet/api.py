@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,8 @@ def verify_fully(
     """As `verify`, with the figures for programs: those of the proof, and what `compile` and `profile` tell, too."""
     root = Path(folder)
     is_compiled = compiled.is_compiled(root)
-    firmware = root if is_compiled else root / "firmware"
-    needed = ["integer.json", compiled.RECORD if is_compiled else "result.json", "proof_inputs.npy"]
-    missing = [str(p) for p in (*(root / n for n in needed), firmware / "model.c") if not p.is_file()]
+    needed = ["integer.json", "proof_inputs.npy", *(() if is_compiled else ("result.json", "firmware/model.c"))]
+    missing = [str(root / n) for n in needed if not (root / n).is_file()]
     if missing:
         raise RunError(
             f"{root} holds no finished run and no compiled firmware ({Path(missing[0]).name} is missing).",
@@ -130,7 +130,10 @@ def verify_fully(
         target = load_target(read_json(root / "result.json")["target"])
         inputs = np.load(root / "proof_inputs.npy", allow_pickle=False)
     progress = progress or Progress.quiet()
-    with progress.stage("Verify on the emulated core", total=len(inputs)) as stage:
+    with (
+        compiled.buildable(root) if is_compiled else nullcontext(root / "firmware") as firmware,
+        progress.stage("Verify on the emulated core", total=len(inputs)) as stage,
+    ):
         proof = verify_firmware(
             firmware, graph, target, inputs, progress=lambda: stage.advance(1), oracle=oracle, library=library
         )

@@ -168,6 +168,7 @@ def compile_(
     model: Annotated[str, typer.Argument(help="An int8 .tflite or QDQ .onnx file, or what Thumbnet saved.")],
     target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where the firmware goes.")] = Path("firmware"),
+    layout: Annotated[str, typer.Option(help="cmake, arduino, platformio or zephyr.")] = "cmake",
     softmax: Annotated[str, typer.Option(help="keep, or drop: leave a final softmax to the application.")] = "keep",
     lossless: Annotated[bool, typer.Option(help="Take away all that no output byte depends on.")] = True,
     kernels: Annotated[str, typer.Option(help="thumbnet, or cmsis-nn: calls of Arm's library.")] = "thumbnet",
@@ -190,11 +191,13 @@ def compile_(
         raise UsageError(f"--kernels is thumbnet or cmsis-nn, not '{kernels}'.", "Leave it out for our own.")
     with _interruptible():
         from thumbnet.compiler import compile_model
+        from thumbnet.exporters.c import check_layout
 
         made = compile_model(
             model,
             target,
             folder,
+            layout=check_layout(layout),
             softmax="drop" if softmax == "drop" else "keep",
             lossless=lossless,
             kernels="cmsis-nn" if kernels == "cmsis-nn" else "thumbnet",

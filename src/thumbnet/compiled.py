@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import RunError, ThumbnetError, UsageError
+from thumbnet.exporters.c.emit import template
 from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel
 from thumbnet.integer.graph import IntegerGraph
@@ -45,6 +48,9 @@ def forget(folder: Path) -> None:
         path = Path(str(name))
         if not path.is_absolute() and ".." not in path.parts:
             (folder / path).unlink(missing_ok=True)
+            for parent in list(path.parents)[:-1]:  # folders of another layout
+                if (folder / parent).is_dir() and not any((folder / parent).iterdir()):
+                    (folder / parent).rmdir()
 
 
 def write_record(
@@ -55,8 +61,12 @@ def write_record(
     options: dict[str, Any],
     files: Sequence[str],
     inputs: npt.NDArray[np.int8],
+    places: Mapping[str, str],
 ) -> None:
-    """Everything that `verify` and `profile` read later. A board of the user's own is copied beside it."""
+    """Everything that `verify` and `profile` read later. A board of the user's own is copied beside it.
+
+    `files` are all that were written, `places` tells the network's sources by their paths in the CMake layout.
+    """
     graph.save(folder / GRAPH)
     _save_array(folder / INPUTS, inputs)
     if model.tflite is not None:
@@ -68,7 +78,30 @@ def write_record(
         write_bytes_atomic(folder / BOARD, Path(target).read_bytes())
         name = BOARD
     record = {"format": _FORMAT, "thumbnet": __version__, "model": model.name, "target": name, **options}
-    write_json_atomic(folder / RECORD, {**record, "files": sorted(files)})
+    write_json_atomic(folder / RECORD, {**record, "files": sorted(files), "places": dict(places)})
+
+
+@contextmanager
+def buildable(folder: Path) -> Iterator[Path]:
+    """The firmware as the toolchain takes it: the folder itself, or a copy of another layout's sources, with a main.
+
+    Raises `RunError` where a source is missing.
+    """
+    record = _record(folder)
+    if record.get("layout", "cmake") == "cmake":
+        yield folder
+        return
+    with TemporaryDirectory(prefix="thumbnet-") as scratch:
+        copy = Path(scratch)
+        for path, placed in dict(record.get("places", {})).items():
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise RunError(f"{folder / RECORD} names {path}.", "Run 'thumbnet compile' again.")
+            try:
+                write_bytes_atomic(copy / path, (folder / placed).read_bytes())
+            except OSError as e:
+                raise RunError(f"{folder / placed} cannot be read.", "Run 'thumbnet compile' again.") from e
+        (copy / "main.c").write_text(template("main.c.j2").render(test_vector=False), encoding="utf-8")
+        yield copy
 
 
 def read_target(folder: Path) -> Target:
@@ -104,7 +137,6 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _save_array(path: Path, values: npt.NDArray[np.int8]) -> None:
-
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     write_bytes_atomic(path, buffer.getvalue())

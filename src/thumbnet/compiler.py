@@ -23,7 +23,7 @@ from thumbnet.cost.peak import Peak, peak
 from thumbnet.emulation.cmsis_nn import locate
 from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
 from thumbnet.errors import DataError, TargetError, ToolchainError, UsageError, VerificationError
-from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.exporters.c import Layout, check_layout, emit, lay_out, place, write_firmware
 from thumbnet.files import write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel, load_quantized
 from thumbnet.integer import simulate
@@ -107,6 +107,7 @@ def compile_model(
     target: str | Path = "cortex-m4",
     out: str | Path = "firmware",
     *,
+    layout: Layout = "cmake",
     softmax: Softmax = "keep",
     lossless: bool = True,
     kernels: Kernels = "thumbnet",
@@ -118,10 +119,11 @@ def compile_model(
     """Compiles a quantized model for a target into the folder `out`, and proves the result on the emulated core.
 
     `model`: an int8 `.tflite` file, a quantized (QDQ) `.onnx` file, an `IntegerGraph`, or a file or directory that
-    holds one. `softmax="drop"` leaves a final softmax to the application. `lossless` runs the passes that take work
-    away and keep every output byte. `inputs` adds samples of your own to the random and extreme ones of the proof: an
-    array or `.npy` file [N, *input shape], int8 as stored, or float in real units. `kernels="cmsis-nn"` emits calls of
-    Arm's CMSIS-NN for all layers that it computes exactly; `cmsis_nn` is its folder (default: $CMSIS_NN).
+    holds one. `layout` is the shape of the folder: "cmake", an "arduino" or "platformio" library, or a "zephyr" module.
+    `softmax="drop"` leaves a final softmax to the application. `lossless` runs the passes that take work away and keep
+    every output byte. `inputs` adds samples of your own to the random and extreme ones of the proof: an array or `.npy`
+    file [N, *input shape], int8 as stored, or float in real units. `kernels="cmsis-nn"` emits calls of Arm's CMSIS-NN
+    for all layers that it computes exactly; `cmsis_nn` is its folder (default: $CMSIS_NN).
 
     Raises `ModelError` and `UnsupportedOpError` for a model that cannot be compiled, `TargetError` for an unknown
     target, `ToolchainError` where the firmware does not build or fit, and `VerificationError` where it computes
@@ -132,6 +134,11 @@ def compile_model(
         raise UsageError(f"softmax is 'keep' or 'drop', not '{softmax}'.", "Leave it out to keep it.")
     if kernels not in ("thumbnet", "cmsis-nn"):
         raise UsageError(f"kernels is 'thumbnet' or 'cmsis-nn', not '{kernels}'.", "Leave it out for our own.")
+    layout = check_layout(layout)
+    if kernels == "cmsis-nn" and layout != "cmake":
+        raise UsageError(
+            f"The {layout} layout has no place for CMSIS-NN.", "Use the kernels of Thumbnet, or the layout cmake."
+        )
     library = locate(cmsis_nn) if kernels == "cmsis-nn" else None
     compiled.may_write(folder)
     source = load_quantized(model)
@@ -154,11 +161,13 @@ def compile_model(
         parts=parts,
         stack_bytes=stack,
     )
+    laid_out = lay_out(files, layout, name=source.name, target=board, stack_bytes=stack)
+    places = {path: place(path, layout) for path in files if place(path, layout) in laid_out}
     compiled.forget(folder)
-    write_firmware(folder, files)
-    options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels}
+    write_firmware(folder, laid_out)
+    options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels, "layout": layout}
     options |= {"cmsis_nn": str(library)} if library else {}
-    compiled.write_record(folder, source, graph, target, options, list(files), samples)
+    compiled.write_record(folder, source, graph, target, options, list(laid_out), samples, places)
     oracle = oracle_of(source, softmax)
     proof, note = _proof(folder, graph, board, samples, oracle, library, progress or Progress.quiet())
     costs = costs_of(graph, proof) if proof else estimated
@@ -208,9 +217,12 @@ def _proof(
     missing = missing_emulator(target)
     if missing:
         return None, missing
-    with progress.stage("Verify on the emulated core", total=len(samples)) as stage:
+    with (
+        compiled.buildable(folder) as firmware,
+        progress.stage("Verify on the emulated core", total=len(samples)) as stage,
+    ):
         done = verify_firmware(
-            folder, graph, target, samples, progress=lambda: stage.advance(1), oracle=oracle, library=library
+            firmware, graph, target, samples, progress=lambda: stage.advance(1), oracle=oracle, library=library
         )
     return done, ""
 
