@@ -12,12 +12,14 @@ from integer_op_cases import CASES, drawn, together
 
 from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.exporters.c.emit import kernel_folder
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 
-# one for each family of kernels
+# one for each family of our kernels
 CORES = {"generic": "cortex-m0plus", "v7m": "cortex-m3", "dsp": "cortex-m4", "mve": "cortex-m55"}
+FAMILIES = [family for family in CORES if (kernel_folder() / family).is_dir()]
 
 
 def mobile() -> IntegerGraph:

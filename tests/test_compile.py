@@ -102,6 +102,8 @@ def test_another_layout_takes_the_place_of_the_first(model: Path, tmp_path: Path
     assert once == twice
     with pytest.raises(UsageError, match="no layout 'keil'"):
         thumbnet.compile(model, "cortex-m4", tmp_path / "keil", layout="keil")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no place for CMSIS-NN"):
+        thumbnet.compile(model, "cortex-m4", tmp_path / "keil", layout="zephyr", kernels="cmsis-nn")
     assert not (tmp_path / "keil").exists()
 
 

@@ -130,15 +130,7 @@ def compile_model(
     anything else than the model.
     """
     board, folder = load_target(target), Path(out)
-    if softmax not in ("keep", "drop"):
-        raise UsageError(f"softmax is 'keep' or 'drop', not '{softmax}'.", "Leave it out to keep it.")
-    if kernels not in ("thumbnet", "cmsis-nn"):
-        raise UsageError(f"kernels is 'thumbnet' or 'cmsis-nn', not '{kernels}'.", "Leave it out for our own.")
-    layout = check_layout(layout)
-    if kernels == "cmsis-nn" and layout != "cmake":
-        raise UsageError(
-            f"The {layout} layout has no place for CMSIS-NN.", "Use the kernels of Thumbnet, or the layout cmake."
-        )
+    layout = _checked(softmax, kernels, layout)
     library = locate(cmsis_nn) if kernels == "cmsis-nn" else None
     compiled.may_write(folder)
     source = load_quantized(model)
@@ -178,6 +170,19 @@ def compile_model(
     if proof is not None:
         must_hold(proof, str(folder))
     return made
+
+
+def _checked(softmax: str, kernels: str, layout: str) -> Layout:
+    """The layout. Raises `UsageError` where an option has a value that it cannot have, or two do not go together."""
+    if softmax not in ("keep", "drop"):
+        raise UsageError(f"softmax is 'keep' or 'drop', not '{softmax}'.", "Leave it out to keep it.")
+    if kernels not in ("thumbnet", "cmsis-nn"):
+        raise UsageError(f"kernels is 'thumbnet' or 'cmsis-nn', not '{kernels}'.", "Leave it out for our own.")
+    if kernels == "cmsis-nn" and layout != "cmake":
+        raise UsageError(
+            f"The layout '{layout}' has no place for CMSIS-NN.", "Use Thumbnet's own kernels, or the layout cmake."
+        )
+    return check_layout(layout)
 
 
 def optimized(graph: IntegerGraph, softmax: Softmax, lossless: bool) -> IntegerGraph:

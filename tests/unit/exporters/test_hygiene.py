@@ -15,7 +15,7 @@ import pytest
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
-from firmware_networks import CORES, NETWORKS, firmware, network, sources_in
+from firmware_networks import CORES, FAMILIES, NETWORKS, firmware, network, sources_in
 
 import thumbnet.emulation
 from thumbnet.cost.memory import plan_arena
@@ -31,8 +31,6 @@ WARNINGS = [
     "-Werror",  # zig shows no warnings of what it has compiled before, but errors are never kept
 ]
 RUNTIME = Path(thumbnet.emulation.__path__[0]) / "firmware/include"  # a string.h for compilers without a C library
-# cmsis_nn includes the user's library, whose headers give warnings of their own.
-FAMILIES = sorted(f.name for f in kernel_folder().iterdir() if f.is_dir() and f.name != "cmsis_nn")
 FUNCTION = re.compile(r"^[\w *]+?(\w+)\([^;{}]*\)\n\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 ZIG = [sys.executable, "-m", "ziglang", "cc", "-Wno-unused-command-line-argument"]
 

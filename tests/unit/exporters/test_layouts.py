@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from firmware_networks import CORES, network, samples
+from firmware_networks import CORES, FAMILIES, network, samples
 
 import thumbnet.emulation
 from thumbnet.emulation.toolchain import build
 from thumbnet.errors import UsageError
 from thumbnet.exporters.c import LAYOUTS, Layout, check_layout, emit, lay_out, place, write_firmware
-from thumbnet.exporters.c.emit import kernel_folder
 from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 from thumbnet.targets.target import Target
@@ -24,7 +23,6 @@ from thumbnet.targets.target import Target
 yaml = pytest.importorskip("yaml")
 
 M0, M4 = load_target("rp2040"), load_target("nrf52840")
-FAMILIES = sorted(f.name for f in kernel_folder().iterdir() if f.is_dir())
 ZIG = [sys.executable, "-m", "ziglang"]
 RUNTIME = Path(thumbnet.emulation.__path__[0]) / "firmware/include"  # string.h
 FLAGS = ["-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-unused-command-line-argument"]
