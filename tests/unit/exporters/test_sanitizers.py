@@ -167,6 +167,38 @@ def test_two_arenas_at_once_give_the_same(tmp_path: Path) -> None:
             assert all(pool.map(often, range(2)))
 
 
+WRAPPER = """
+#define model_input @_input
+#define model_output @_output
+#define model_invoke @_invoke
+#include "@/model.c"
+#include "@/test_vector.h"
+static int8_t arena[MODEL_ARENA_BYTES] MODEL_ALIGNED(16);
+int run_@(void);
+int run_@(void)
+{
+    memcpy(model_input(arena), test_vector_input, MODEL_INPUT_BYTES);
+    model_invoke(arena);
+    return memcmp(model_output(arena), test_vector_output, MODEL_OUTPUT_BYTES) != 0;
+}
+"""
+BOTH = "int run_mobile(void), run_plumbing(void);\nint main(void) { return run_mobile() + run_plumbing(); }\n"
+
+
+def test_two_networks_in_one_program(tmp_path: Path) -> None:
+    """As docs/firmware.md says: renamed by the preprocessor, each kernel compiled once."""
+    kernels: dict[str, Path] = {}
+    for name in ("mobile", "plumbing"):
+        firmware(network(name), "generic", tmp_path / name)
+        (tmp_path / f"{name}.c").write_text(WRAPPER.replace("@", name))
+        for source in sorted((tmp_path / name / "kernels").glob("*.c")):
+            assert kernels.setdefault(source.name, source).read_bytes() == source.read_bytes()
+    (tmp_path / "main.c").write_text(BOTH)
+    sources = ["main.c", "mobile.c", "plumbing.c", *map(str, kernels.values())]
+    subprocess.run([*HOST, "-std=c99", "-O1", "-Wall", "-Werror", "-o", "app", *sources], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "app"]).returncode == 0
+
+
 def _arena(size: int) -> ctypes.Array:
     class Arena(ctypes.Array):
         _type_, _length_ = ctypes.c_longdouble, size // 16 + 1  # aligned to 16 bytes
