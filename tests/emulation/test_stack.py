@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from firmware_networks import NETWORKS, network, samples
+from firmware_networks import CORES, NETWORKS, network, samples
 
+from thumbnet.compiler import missing_emulator
 from thumbnet.cost import estimate
 from thumbnet.emulation.machines import machine_for
 from thumbnet.emulation.toolchain import build
@@ -21,10 +22,12 @@ pytestmark = pytest.mark.emulation
 BUILDS = [("zig", "speed"), ("zig", "size"), ("gcc", "speed"), ("gcc", "size")]
 
 
-@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4"])
+@pytest.mark.parametrize("core", CORES.values())
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_stack_stays_below_the_bound_and_no_input_changes_it(name: str, core: str, tmp_path: Path) -> None:
     ig, target = network(name), load_target(core)
+    if missing_emulator(target):
+        pytest.skip(missing_emulator(target))
     files = emit(ig, target, stack_bytes=estimate(ig, target).stack_bytes)
     write_firmware(tmp_path, files)
     stated = re.search(r"#define MODEL_STACK_BYTES (\d+) ", files["model.h"])

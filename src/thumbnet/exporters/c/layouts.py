@@ -84,7 +84,7 @@ class _Words:
             "isa": target.core.isa,
             "needs": needs,
             "arena_bytes": int(arena[1]) if arena else 0,
-            "stack_bytes": stack_bound(1024 if stack_bytes is None else stack_bytes),
+            "stack_bytes": stack_bound(1024 if stack_bytes is None else stack_bytes, target.core.isa),
             "test_vector": "test_vector.h" in files,
         }
         return _Words(slug, files, values)
