@@ -4,7 +4,7 @@ For each kernel and core, a firmware with many shapes of it runs in the emulator
 each call are fitted (non-negative least squares on relative errors) to the loop counts in `thumbnet.cost.features`. A
 second firmware with the kernel alone gives code size, tables and stack. Run it after a change to a kernel:
 
-    python benchmarks/fit_latency.py [--core cortex-m4] [--only tn_conv2d] [--json FILE]
+    python benchmarks/fit_latency.py [--core cortex-m4] [--only tn_conv2d ...] [--json FILE]
 
 The Helium kernels have a script of their own, fit_latency_mve.py.
 """
@@ -114,6 +114,18 @@ def on_two(make: Callable[[ProbeBuilder, str, str], str]) -> Iterator[Probe]:
             yield (h, w, c), built
 
 
+def line_probes(kernel: int, stride: int) -> Iterator[Probe]:
+    """Depthwise convolutions in lines: even and odd sizes, channels of every remainder, another vertical stride."""
+    for h, w, c in (
+        (6, 6, 8), (9, 9, 5), (14, 13, 4), (20, 22, 6), (5, 5, 24), (7, 7, 19), (3, 3, 48), (40, 40, 4), (25, 5, 16),
+        (10, 10, 13), (24, 8, 8), (1, 12, 8), (2, 30, 7), (4, 1, 20),
+    ):  # fmt: skip
+        yield (h, w, c), lambda b, x: b.depthwise_conv2d(x, (kernel, kernel), (stride, stride))
+        if h in (9, 10, 24):
+            yield (h, w, c), lambda b, x: b.depthwise_conv2d(x, (kernel, kernel), (3 - stride, stride))
+            yield (h, w, c), lambda b, x: b.depthwise_conv2d(x, (kernel, kernel), (stride, stride), clamp=(-128, 9))
+
+
 def probes_of(function: str) -> list[Probe]:
     """Input shapes and what to build on them, for one kernel."""
     sizes = (64, 200, 1000, 1500)
@@ -144,10 +156,9 @@ def probes_of(function: str) -> list[Probe]:
             return list(depthwise_probes((2, 5, 7)))
         case "tn_depthwise_conv2d_any_positive_v7m":
             return [(shape, positive(make)) for shape, make in depthwise_probes((2, 5, 7))]
-        case "tn_depthwise_conv2d_k3_dsp":
-            return list(depthwise_probes((3,)))
-        case "tn_depthwise_conv2d_k5_dsp":
-            return list(depthwise_probes((5,)))
+        case _ if function.startswith("tn_depthwise_conv2d_k"):
+            lines = line_probes(int(function[21]), int(function[23]))
+            return [(shape, positive(make) if "_positive" in function else make) for shape, make in lines]
         case "tn_dense" | "tn_dense_v7m" | "tn_dense_dsp":
             pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8))
             return [((k,), lambda b, x, n=n, c=c: b.dense(x, n, (-128, c))) for k, n in pairs for c in (127, 20)]
@@ -336,7 +347,7 @@ def measure_cascade(target: Target, known: dict[str, Any], base: dict[str, Any],
             total.append(spent.instructions)
     deepest = max(costs.kernels[k.function].stack_bytes for u in units for k in u.kernels if k.function)
     return {
-        "functions": {"tn_cascade": firmware.image.symbol("tn_cascade").bytes},
+        "functions": {f.name: f.bytes for f in firmware.image.functions if f.name.endswith(("tn_cascade", "memmove"))},
         "rodata": 0,
         "stack": run.stack_bytes - deepest,
         **_remainder(rows, rest, total),
@@ -404,12 +415,13 @@ def functions_of(target: Target) -> list[str]:
 AROUND = ("tn_cascade", "tn_conv_transpose2d")  # these call other kernels
 
 
-def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
+def measure(core: str, only: list[str], old: dict[str, Any]) -> dict[str, Any]:
     board = load_target(core)
-    kernels: dict[str, Any] = dict(old.get("kernels", {})) if only else {}
+    known = (*functions_of(board), *AROUND)
+    kernels: dict[str, Any] = {k: v for k, v in old.get("kernels", {}).items() if only and k in known}
     base, rest = old.get("base_functions", {}), old.get("base_bytes", 0)
     for function in functions_of(board):
-        if only and function != only:
+        if only and function not in only:
             continue
         isa: Isa = board.core.isa if function.endswith(("_dsp", "_v7m")) else "generic"
         target = replace(board, core=replace(board.core, isa=isa))
@@ -419,10 +431,10 @@ def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
         base, rest = sizes.pop("base"), sizes.pop("rest")
         kernels[function] = {**sizes, **fitted}
         print(
-            f"{core:14} {function:28} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}",
+            f"{core:14} {function:38} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}",
             flush=True,
         )
-    for function in (f for f in AROUND if only in (None, f)):
+    for function in (f for f in AROUND if not only or f in only):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             kernels[function] = (
@@ -437,7 +449,7 @@ def measure(core: str, only: str | None, old: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", choices=CORES)
-    parser.add_argument("--only")
+    parser.add_argument("--only", nargs="+", default=[])
     parser.add_argument("--json", type=Path, default=OUT)
     options = parser.parse_args()
     old = json.loads(options.json.read_text()) if options.json.exists() else {"cores": {}}

@@ -35,6 +35,7 @@ def assert_exact(
     ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None, target=M4, samples: np.ndarray | None = None
 ) -> None:
     """Random samples and the extremes, or `samples`, byte for byte."""
+    ig = replace(ig)  # schedules are kept per graph, and tests change theirs
     source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
     x = np.random.default_rng(0).integers(-128, 128, (4, *source.shape)).astype(np.int8)
     x[1], x[2] = -128, 127
@@ -132,36 +133,121 @@ def test_every_rounding(zero_point, tmp_path: Path) -> None:
     a["bias"][:] = 0
     a["shift"][:] = -1 - k % 31
     a["multiplier"][:] = np.choose(k // 31 % 3, [1 << 30, (1 << 31) - 1, 0x5A827999])
+    a["multiplier"][-2:], a["shift"][-2:] = 0, (7, -31)
     ig = replace(ig, tensors={**ig.tensors, "input": replace(ig.tensors["input"], zero_point=0)})
     values = np.arange(-128, 128).astype(np.int8).reshape(1, 16, 16, 1)
-    for i, limit in enumerate((31, 16)):
-        a["shift"][:] = np.maximum(a["shift"], -limit)
-        assert used(ig) == ["tn_conv2d_positive_dsp" if zero_point == -128 and limit == 16 else "tn_conv2d_dsp"]
+    for i, limit in enumerate((31, 15)):
+        a["shift"][:-2] = np.maximum(a["shift"][:-2], -limit)
+        assert used(ig) == ["tn_conv2d_positive_dsp" if zero_point == -128 and limit == 15 else "tn_conv2d_dsp"]
         assert_exact(ig, tmp_path / str(i), samples=values)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 2), (3, 1)])
-def test_depthwise(kernel, stride, tmp_path: Path) -> None:
-    """Widths with every remainder of four, paddings of every kind, more rows than one strip holds."""
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1), (4, 2)])
+@pytest.mark.parametrize("zero_point", [-128, 3])
+def test_depthwise(kernel, stride, zero_point, tmp_path: Path) -> None:
+    """Sizes and channels of every remainder, paddings of every kind, images smaller than the kernel."""
     b = ProbeBuilder(kernel)
-    x = b.input(4 * 6 * 7 * 8 * 3)
+    x = b.input(16 * 17 * 8)
+    wide = (kernel - 1,) * 4
     shapes = [
-        *((6, w, 3, None) for w in (5, 6, 7, 8)),
-        (7, 9, 2, (0, 0, 0, 0)),
-        (6, 7, 1, (0, 1, 2, 0)),
-        (40, 40, 1, None),
-        (5, 5, 2, (2, 2, 1, 2)),
-    ]
+        *((6, w, c, None) for w, c in ((5, 7), (6, 6), (7, 5), (8, 4), (11, 13))),
+        *((h, 6, 9, None) for h in (1, 2, 5, 7)),
+        *((5, w, 4, None) for w in (1, 2, 3)),
+        (7, 9, 10, NO_PADDING), (6, 7, 5, (0, 1, 2, 0)), (5, 5, 6, (2, 2, 1, 2)), (2, 1, 4, wide), (3, 4, 8, wide),
+        (16, 17, 8, None),
+    ]  # fmt: skip
     names = []
-    for h, w, c, padding in shapes:
-        y = b.reshape(b.slice(x, 0, 0, h * w * c), h, w, c)
-        y = b.depthwise_conv2d(y, (kernel, kernel), stride, padding)
-        names.append(b.reshape(y, int(np.prod(b.tensors[y].shape))))
+    for i, (h, w, c, padding) in enumerate(shapes):
+        if padding is NO_PADDING or padding is None or min(h, w) + padding[0] + padding[2] >= kernel:
+            y = b.reshape(b.slice(x, 0, i, i + h * w * c) if i + h * w * c <= 2176 else x, h, w, c)
+            y = b.depthwise_conv2d(y, (kernel, kernel), stride, padding, clamp=(-128, 127 - 90 * (i % 3 == 2)))
+            names.append(b.reshape(y, int(np.prod(b.tensors[y].shape))))
     b.concat(*names, axis=0)
-    ig = b.graph()
-    assert used(ig).count(f"tn_depthwise_conv2d_k{kernel}_dsp") == len(shapes)
+    ig = at_zero_point(b.graph(), zero_point)
+    suffix = "_positive" * (zero_point == -128)
+    assert used(ig).count(f"tn_depthwise_conv2d_k{kernel}s{stride[1]}{suffix}_dsp") == len(names)
     assert_exact(ig, tmp_path)
+
+
+@pytest.mark.parametrize("zero_point", [-128, -1, 127])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_every_rounding_of_depthwise_layers(zero_point, kernel, tmp_path: Path) -> None:
+    """All sums from -256 to 254 at shifts of all sizes and multipliers at both ends, ties included."""
+    b = ProbeBuilder(0)
+    b.depthwise_conv2d(b.reshape(b.slice(b.input(16 * 16 * 186), 0, 0, 16 * 16 * 186), 16, 16, 186), (kernel, kernel))
+    ig = at_zero_point(b.graph(), zero_point)
+    node, channel = ig.nodes[-1], np.arange(186)
+    a = node.arrays
+    a["weight"][:] = 0
+    a["weight"][kernel // 2, kernel // 2] = np.where(channel < 93, 1, -2)
+    a["bias"][:] = 0
+    a["multiplier"][:] = np.choose(channel // 31 % 3, [1 << 30, (1 << 31) - 1, 0x5A827999])
+    a["multiplier"][-1] = 0
+    ig.tensors[node.inputs[0]].__dict__["zero_point"] = 0
+    values = np.repeat(np.arange(-128, 128).astype(np.int8), 186).reshape(1, -1)
+    for i, shifts in enumerate((1 + channel % 31, 5 + channel % 7)):
+        a["shift"][:] = -shifts
+        positive = "_positive" * (zero_point == -128 and i == 1)
+        assert used(ig)[-1] == f"tn_depthwise_conv2d_k{kernel}s1{positive}_dsp"
+        assert_exact(ig, tmp_path / str(i), samples=values)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_extreme_weights_of_depthwise_layers(kernel, tmp_path: Path) -> None:
+    """All weights at -128 or 127, shifted as far as they go; and sums that no longer fit when shifted."""
+    b = ProbeBuilder(0)
+    b.depthwise_conv2d(b.input(6, 6, 4), (kernel, kernel))
+    ig = at_zero_point(b.graph(), -128)
+    a = ig.nodes[0].arrays
+    a["weight"][:] = np.array([-128, 127, -128, 127])
+    a["bias"][:] = 0
+    a["shift"][:] = -5
+    ig.tensors["input"].__dict__["zero_point"] = 0
+    assert used(ig) == [f"tn_depthwise_conv2d_k{kernel}s1_positive_dsp"]
+    assert_exact(ig, tmp_path / "fits")
+    a["bias"][:] = 1 << 23
+    assert used(ig) == [f"tn_depthwise_conv2d_k{kernel}s1_dsp"]
+    assert_exact(ig, tmp_path / "sums")
+    a["bias"][:], a["shift"][2] = 0, -12
+    assert used(ig) == [f"tn_depthwise_conv2d_k{kernel}s1_dsp"]
+    assert_exact(ig, tmp_path / "shifts")
+
+
+def test_depthwise_layers_that_go_to_the_generic_kernel(tmp_path: Path) -> None:
+    """Fewer than four channels, gaps, other kernels, wide padding, several outputs per channel."""
+    b = ProbeBuilder(2)
+    x = b.input(6, 7, 4)
+    outputs = [
+        b.depthwise_conv2d(b.slice(x, 2, 0, 3)),
+        b.depthwise_conv2d(x, dilation=(1, 2)),
+        b.depthwise_conv2d(x, (3, 2)),
+        b.depthwise_conv2d(x, padding=(1, 3, 1, 0)),
+        b.depthwise_conv2d(x, multiplier=2),
+        b.depthwise_conv2d(x, stride=(1, 3)),
+    ]
+    b.concat(*(b.reshape(y, int(np.prod(b.tensors[y].shape))) for y in outputs), axis=0)
+    assert used(b.graph()).count("tn_depthwise_conv2d") == len(outputs)
+    assert_exact(b.graph(), tmp_path)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 1 << 20),
+    st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(4, 11)),
+    st.sampled_from([3, 5]),
+    st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    st.tuples(*[st.integers(0, 2)] * 4),
+)
+def test_depthwise_in_place(tmp_path: Path, seed, shape, kernel, stride, padding) -> None:
+    """Shapes at random: the planner lets outputs overwrite inputs, and the result stays the simulator's."""
+    b = ProbeBuilder(seed)
+    x = b.conv2d(b.input(*shape), shape[2])
+    if min(shape[0] + padding[0] + padding[2], shape[1] + padding[1] + padding[3]) < kernel:
+        return
+    b.conv2d(b.depthwise_conv2d(x, (kernel, kernel), stride, padding), 3)
+    folder = tmp_path / f"{seed}-{abs(hash((shape, kernel, stride, padding)))}"
+    assert_exact(at_zero_point(b.graph(), (-128, 5)[seed % 2]), folder)
 
 
 def test_dense(tmp_path: Path) -> None:
@@ -258,18 +344,43 @@ def test_what_does_not_fit_the_lanes_goes_to_the_generic_kernel(tmp_path: Path) 
     def left_shift(a) -> None:
         a["shift"][2] = 1
 
+    def small_multiplier(a) -> None:
+        a["multiplier"][0] = (1 << 30) - 1
+
     def low_lane(a) -> None:
         a["weight"][2, 0, 0, :] = -128
 
     def full_lane(a) -> None:
         a["weight"][:2, 0, 0, 0] = 0, -128
 
-    for i, change in enumerate((minus_128, huge_bias, left_shift)):
+    for i, change in enumerate((minus_128, huge_bias, left_shift, small_multiplier)):
         assert used(probe(change)) == ["tn_conv2d"]
         assert_exact(probe(change), tmp_path / str(i))
     for i, change in enumerate((low_lane, full_lane)):
         assert used(probe(change)) == [convolution(probe(change))]
         assert_exact(probe(change), tmp_path / f"fits{i}")
+
+
+def test_positive_outputs_that_one_step_does_not_round(tmp_path: Path) -> None:
+    """Right shifts of 16 in the lower half of a lane, of 17 in the upper one, and sums too large to be scaled."""
+    b = ProbeBuilder(1)
+    b.conv2d(b.input(3, 3, 8), 4)
+    ig = at_zero_point(b.graph(), -128)
+    a = {k: v.copy() for k, v in ig.nodes[0].arrays.items()}
+    for i, (key, channel, value, positive) in enumerate(
+        (
+            ("shift", 0, -15, True),
+            ("shift", 1, -16, True),
+            ("shift", 0, -16, False),
+            ("shift", 1, -17, False),
+            ("bias", 2, 1 << 22, False),
+        )
+    ):
+        for k, v in a.items():
+            ig.nodes[0].arrays[k][:] = v
+        ig.nodes[0].arrays[key][channel] = value
+        assert used(ig) == ["tn_conv2d_positive_dsp" if positive else "tn_conv2d_dsp"]
+        assert_exact(ig, tmp_path / str(i))
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from thumbnet.cost import features_mve, features_v7m
 from thumbnet.cost.kernel import Kernel, Window, window_of
+from thumbnet.cost.lines import Lines
 from thumbnet.cost.schedule import Unit
 from thumbnet.integer.binary import operands_of, repetition
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -89,17 +92,17 @@ def _rest(clamped: bool, size: int) -> float:
 def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
     """Loops of pairs.S, and of conv2d.c around them."""
     w = _flattened(w)
-    fast, calls, rows, outside, edges, copies = _walk(w)
+    walk = _walk(w)
     pixels = w.out_h * w.out_w
     pairs = -(-pixels // 2)
-    slow = pairs - fast
+    slow = pairs - walk.fast
     groups_of_four, rest = divmod(w.out_c, 4)
     runs = pairs * (groups_of_four + (rest > 0))
     fours, left = divmod(w.run, 4)
-    block, byte = (w.in_c // 16, w.in_c % 16) if w.in_c % 4 == 0 else (0, w.in_c)
+    built = walk.outside + walk.edges
     return (
         1,
-        calls,
+        walk.calls,
         pairs,
         slow,
         pairs * w.kernel[0],
@@ -108,19 +111,18 @@ def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
         *(pairs * w.kernel[0] * (left == i) for i in (1, 2, 3)),
         runs,
         runs * w.twos,
-        runs * -(-w.twos // 8),
+        runs * -(-(w.twos - 1) // 8),
         pairs * (rest > 0),
         pairs * (rest == 2),
         pairs * (rest == 3),
-        rows,
-        outside * (w.run // 4),
-        outside * (w.run % 4),
-        edges,
-        copies,
-        copies * block,
-        copies * byte,
-        (edges - copies) * (w.in_c // 4),
-        (edges - copies) * (w.in_c % 4),
+        walk.outside,
+        walk.edges,
+        built * (w.run // 4),
+        built * (w.run % 4),
+        walk.gaps,
+        walk.copies,
+        walk.blocks,
+        walk.rest,
         _rest(clamped, pixels * w.out_c),
     )
 
@@ -132,10 +134,22 @@ def _flattened(w: Window) -> Window:
     return replace(w, in_h=1, out_h=1, in_w=pixels, out_w=pixels) if one and pixels < 1 << 16 else w
 
 
+class _Walk(NamedTuple):
+    """Pairs computed in calls of tn_pairs_dsp, and these calls; of other pairs' windows: rows beyond the image, rows
+    partly beyond it or with gaps, taps of rows with gaps; calls of memcpy, and what these copy in blocks and bytes."""
+
+    fast: int
+    calls: int
+    outside: int
+    edges: int
+    gaps: int
+    copies: int
+    blocks: int
+    rest: int
+
+
 @lru_cache(maxsize=4096)
-def _walk(w: Window) -> tuple[int, int, int, int, int, int]:
-    """Pairs computed in calls of tn_pairs_dsp, these calls; rows of other pairs' windows that lie beyond the image,
-    in calls of memset; taps of rows built tap by tap, and how many of them are copied."""
+def _walk(w: Window) -> _Walk:
     left = np.arange(w.out_w) * w.stride[1] - w.padding[1]
     cols = left[:, None] + np.arange(w.kernel[1]) * w.dilation[1]
     taps = ((cols >= 0) & (cols < w.in_w)).sum(1)
@@ -143,9 +157,9 @@ def _walk(w: Window) -> tuple[int, int, int, int, int, int]:
     inner = np.flatnonzero(whole)
     end = int(inner[-1]) + 1 if len(inner) else 0
     rows = (np.arange(w.out_h) * w.stride[0] - w.padding[0])[:, None] + np.arange(w.kernel[0]) * w.dilation[0]
-    inside = (rows >= 0) & (rows < w.in_h)
-    real = inside.sum(1)
-    fast = calls = outside = edges = copies = y = x = 0
+    real = ((rows >= 0) & (rows < w.in_h)).sum(1)
+    fast = calls = outside = edges = y = x = 0
+    copied = np.zeros(3, np.int64)
     while y < w.out_h:
         if whole[x] and x + 1 < end and real[y] == w.kernel[0]:
             count = (end - x) // 2
@@ -158,43 +172,43 @@ def _walk(w: Window) -> tuple[int, int, int, int, int, int]:
             for row, column in (first, second):
                 outside += w.kernel[0] - int(real[row])
                 if not whole[column]:
-                    edges += int(real[row]) * w.kernel[1]
-                    copies += int(real[row]) * int(taps[column])
+                    edges += int(real[row])
+                    copied += int(real[row]) * _copied(w, int(taps[column]))
         if x >= w.out_w:
             y, x = y + 1, 0
-    return fast, calls, outside, outside, edges, copies
+    gaps = edges * w.kernel[1] if w.dilation[1] != 1 else 0
+    return _Walk(fast, calls, outside, edges, gaps, *(int(n) for n in copied))
+
+
+def _copied(w: Window, taps: int) -> npt.NDArray[np.int64]:
+    """Calls of memcpy for a row with so many taps in the image, blocks of 16 bytes, and single bytes."""
+    count, size = (1, taps * w.in_c) if w.dilation[1] == 1 else (taps, w.in_c)
+    return np.array(_memory(count, size, w.in_c % 4 == 0), np.int64)
 
 
 def depthwise_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
-    fours = -(-w.out_w // 4)
-    pitch = ((4 * fours - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
-    strips = -(-w.out_h // min(strip, w.out_h))
-    held = (min(strip, w.out_h) - 1) * w.stride[0] + w.kernel[0]
-    rows = (w.out_h - 1) * w.stride[0] + w.kernel[0]
-    real = max(0, min(w.in_h + w.padding[0], rows) - w.padding[0])
-    columns = min(w.in_w, pitch - w.padding[1])
-    lead = w.padding[1] & 1
-    moved = max(0, w.kernel[0] - w.stride[0]) * pitch * (strips - 1)
-    first = w.stride[1] == 1
-    full, partial = w.out_w // 4 * w.out_h, w.out_w % 4
+    """Loops of depthwise.c, depthwise_load.S and the row functions."""
+    lines = Lines.of(w)
+    fours, steps = -(-w.out_c // 4), -(-w.out_h // lines.rows)
+    loads = fours * (lines.lines + (steps - 1) * (lines.lines - lines.kept))
+    head = w.padding[1] % 2
+    room = lines.words - (w.padding[1] + 1) // 2
+    pairs = min((w.in_w - head) // 2, room)
+    tail = (w.in_w - head) % 2 if pairs < room else 0
+    rows = w.out_c * steps
+    odd = w.out_w % 2
     return (
         1,
-        held * pitch,
+        lines.bytes / 4,
+        fours,
         w.out_c,
-        w.out_c * strips,
-        w.out_c * moved,
-        w.out_c * (strips - 1),
-        w.out_c * (rows - real),
-        w.out_c * (rows - real) * pitch,
-        w.out_c * real,
-        w.out_c * real * ((columns - lead) // 4),
-        w.out_c * real * ((columns - lead) % 4),
-        w.out_c * w.out_h,
-        w.out_c * full if first else 0,
-        0 if first else w.out_c * full,
-        w.out_c * w.out_h if first and partial else 0,
-        w.out_c * w.out_h if not first and partial else 0,
-        w.out_c * w.out_h * partial,
+        fours * steps,
+        loads,
+        loads * (head + pairs + tail),
+        loads * (head + tail),
+        rows,
+        rows * (w.out_w // 2),
+        rows * odd,
         _rest(clamped, w.out_h * w.out_w * w.out_c),
     )
 
@@ -336,8 +350,11 @@ CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
     "tn_depthwise_conv2d": depthwise_conv2d,
     "tn_conv2d_dsp": conv2d_dsp,
     "tn_conv2d_positive_dsp": conv2d_dsp,
-    "tn_depthwise_conv2d_k3_dsp": depthwise_dsp,
-    "tn_depthwise_conv2d_k5_dsp": depthwise_dsp,
+    **{
+        f"tn_depthwise_conv2d_{kernel}{suffix}_dsp": depthwise_dsp
+        for kernel in ("k3s1", "k3s2", "k5s1", "k5s2")
+        for suffix in ("", "_positive")
+    },
     **features_v7m.CONVOLUTIONS,
     **features_mve.CONVOLUTIONS,
 }

@@ -18,8 +18,7 @@ STRUCT_BYTES = {
     "tn_conv_transpose2d": 16,
     "tn_dense": 22,
     "tn_conv2d_dsp": 32,
-    "tn_depthwise_conv2d_k3_dsp": 32 + 16,
-    "tn_depthwise_conv2d_k5_dsp": 32 + 16,
+    **{f"tn_depthwise_conv2d_{kernel}_dsp": 32 + 16 for kernel in ("k3s1", "k3s2", "k5s1", "k5s2")},
     "tn_dense_dsp": 24,
     "tn_conv2d_v7m": 32,
     "tn_depthwise_conv2d_k3_v7m": 32 + 16,
@@ -70,11 +69,7 @@ def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple
     if kernel.family == "mve" and weight:
         return weight, struct + _packed_mve(node, ig, kernel.function) - weight
     if kernel.family == "dsp" and node.op in ("conv2d", "dense"):
-        groups = -(-len(node.arrays["bias"]) // 4)
-        words = 4 + (
-            5 + 2 * window_of(node, ig).twos if node.op != "dense" else 8 * -(-node.arrays["weight"].shape[1] // 8)
-        )
-        return weight, struct + 4 * groups * words - weight
+        return weight, struct + _packed_dsp(node, ig, kernel) - weight
     if kernel.family == "v7m" and node.op in ("conv2d", "dense"):
         return weight, struct + _packed_v7m(node) - weight
     if node.op in ("conv2d", "depthwise_conv2d"):
@@ -101,6 +96,15 @@ def _packed_v7m(node: IntegerNode) -> int:
     if node.op == "dense":
         return -(-channels // 4) * (4 * values + 16)
     return -(-channels // 2) * (_aligned(2 * values) + 20)
+
+
+def _packed_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> int:
+    """Bytes of weights and parameters, by groups of four channels: see pairs.S and dense.S."""
+    if node.op == "dense":
+        words = 4 + 8 * -(-int(node.arrays["weight"].shape[1]) // 8)
+    else:
+        words = 4 + 2 * window_of(node, ig).twos + (9 if kernel.positive else 5)
+    return 4 * words * -(-len(node.arrays["bias"]) // 4)
 
 
 def _packed_mve(node: IntegerNode, ig: IntegerGraph, function: str) -> int:

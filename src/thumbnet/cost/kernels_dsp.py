@@ -11,13 +11,12 @@ from thumbnet.cost.kernel import (
     even_inputs,
     exact_input,
     raster_distance,
-    strip_overlap,
-    strip_rows,
     window_of,
 )
+from thumbnet.cost.lines import Lines, line_overlap
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
-_ROWS = ("dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise_rows.S")
+_LINES = ("dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise.c", "dsp/depthwise_channels.S")
 _MAX_DOUBLED = 1 << 30  # accumulators are doubled before the high product
 _MAX_LANE = 1 << 23  # of the channel in the upper half of a dual lane
 
@@ -50,7 +49,7 @@ def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    fits = _right_shifts(node) and _lanes_fit(node, ig) and _one_scale(node) and _shifts_up_to(node, 23)
+    fits = _right_shifts(node) and _lanes_fit(node, ig) and _one_scale(node) and int(node.arrays["shift"][0]) >= -23
     return _kernel(node, "tn_dense_dsp", ("dsp/dense.S",), 0, None) if fits else None
 
 
@@ -74,26 +73,43 @@ def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
         or w.kernel not in ((3, 3), (5, 5))
         or w.stride[1] > 2
         or w.dilation != (1, 1)
+        or w.padding[1] >= w.kernel[1]
         or w.in_c != w.out_c
+        or w.in_c < 4
     ):
         return None
-    weight = node.arrays["weight"].reshape(-1, w.out_c).T.astype(np.int32)
-    if _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point).max(initial=0) >= _MAX_DOUBLED:
+    largest = _largest_sums(
+        node, node.arrays["weight"].reshape(-1, w.out_c).T.astype(np.int32), ig.tensors[node.inputs[0]].zero_point
+    )
+    positive = node.clamp[0] >= ig.tensors[node.name].zero_point and _scales_fit(node, largest)
+    if not positive and largest.max(initial=0) >= _MAX_DOUBLED:
         return None
-    # rows are read in groups of four outputs
-    pitch = ((_fours(w.out_w) - 1) * w.stride[1] + w.kernel[1] + 1) & ~1
-    rows, strip = strip_rows(w, 2 * pitch)
-    function = f"tn_depthwise_conv2d_k{w.kernel[0]}_dsp"
-    sources = (f"dsp/depthwise_conv2d_k{w.kernel[0]}.c", *_ROWS)
-    return _kernel(node, function, sources, rows * pitch * 2, strip_overlap(w, strip), strip=strip)
+    name = f"k{w.kernel[0]}s{w.stride[1]}{'_positive' if positive else ''}"
+    sources = (*_LINES, f"dsp/depthwise_k{w.kernel[0]}.S", f"dsp/depthwise_conv2d_k{w.kernel[0]}.c")
+    lines = Lines.of(w)
+    constants = 3 + (6 if w.kernel[0] == 3 else 20 if w.stride[1] == 1 else 15)
+    scratch = 4 * 4 * constants + lines.bytes
+    return _kernel(node, f"tn_depthwise_conv2d_{name}_dsp", sources, scratch, line_overlap(w))
+
+
+def depthwise_scales(node: IntegerNode, positive: bool) -> npt.NDArray[np.int64]:
+    """By how many bits weights and bias of each channel are shifted to the left (see tn_depthwise_rows.h)."""
+    shift, multiplier = node.arrays["shift"].astype(np.int64), node.arrays["multiplier"]
+    return np.where(multiplier == 0, 2, 13 + shift) if positive else np.ones_like(shift)
+
+
+def _scales_fit(node: IntegerNode, largest: npt.NDArray[np.int64]) -> bool:
+    """Whether the scaled weights fit 16 bits, and the scaled sums 32."""
+    scales = depthwise_scales(node, True)
+    return bool(np.all((scales >= 2) & (scales <= 8)) and np.all(largest << np.clip(scales, 2, 8) < 1 << 31))
 
 
 def _kernel(
-    node: IntegerNode, function: str, sources: tuple[str, ...], scratch: int, *overlaps: Overlap | None, strip: int = 0
+    node: IntegerNode, function: str, sources: tuple[str, ...], scratch: int, *overlaps: Overlap | None
 ) -> Kernel:
     clamped = node.clamp != (-128, 127)
     common = ("dsp/tn_kernels_dsp.h", *(("dsp/clamp.S",) if clamped else ()))
-    return Kernel(function, (*common, *sources), scratch, overlaps, strip, clamped)
+    return Kernel(function, (*common, *sources), scratch, overlaps, clamped=clamped)
 
 
 def _fours(n: int) -> int:
@@ -101,15 +117,9 @@ def _fours(n: int) -> int:
 
 
 def _right_shifts(node: IntegerNode) -> bool:
-    """The fast requantization needs a right shift of at least 1; a multiplier of 0 gives the zero point at any."""
+    """The fast requantization needs right shifts >= 1 and multipliers >= 1/2; one of 0 gives the zero point at any."""
     shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
-    return bool(np.all((multiplier == 0) | ((shift <= -1) & (shift >= -31))))
-
-
-def _shifts_up_to(node: IntegerNode, limit: int, channels: slice = slice(None)) -> bool:
-    """Whether no right shift of these channels is larger, multipliers of 0 aside."""
-    shift, multiplier = node.arrays["shift"][channels], node.arrays["multiplier"][channels]
-    return bool(np.all((multiplier == 0) | (shift >= -limit)))
+    return bool(np.all((multiplier == 0) | ((multiplier >= 1 << 30) & (shift <= -1) & (shift >= -31))))
 
 
 def _one_scale(node: IntegerNode) -> bool:
@@ -118,18 +128,26 @@ def _one_scale(node: IntegerNode) -> bool:
 
 def _positive(node: IntegerNode, ig: IntegerGraph) -> bool:
     """Whether the clamp swallows everything below the zero point, and both roundings fit one step (see pairs.S)."""
-    swallowed = node.clamp[0] >= ig.tensors[node.name].zero_point
-    return swallowed and _shifts_up_to(node, 23) and _shifts_up_to(node, 16, slice(1, None, 2))
+    right, multiplier = -node.arrays["shift"].astype(np.int64), node.arrays["multiplier"]
+    scale = np.where(np.arange(len(right)) % 2 == 0, 17 - right, 8)
+    sums = _largest_sums(node, _by_channel(node), ig.tensors[node.inputs[0]].zero_point)
+    fits = (right <= 16) & (scale >= 2) & (sums << np.clip(scale, 2, 16) < 1 << 31)
+    return node.clamp[0] >= ig.tensors[node.name].zero_point and bool(np.all((multiplier == 0) | fits))
 
 
 def _lanes_fit(node: IntegerNode, ig: IntegerGraph) -> bool:
     """Whether two channels can share 16-bit lanes without loss (see pairs.S). Even channels lie in the lower half."""
-    weight = node.arrays["weight"].reshape(len(node.arrays["bias"]), -1).astype(np.int32)
+    weight = _by_channel(node)
     pairs = weight[: len(weight) // 2 * 2].reshape(-1, 2, weight.shape[1])
     if (pairs[:, 0] + 256 * pairs[:, 1]).min(initial=0) < -(1 << 15):
         return False
     largest = _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point)
     return bool(largest.max(initial=0) < _MAX_DOUBLED and largest[1::2].max(initial=0) < _MAX_LANE)
+
+
+def _by_channel(node: IntegerNode) -> npt.NDArray[np.int32]:
+    """Weights [channels, values] of a convolution or a dense layer."""
+    return node.arrays["weight"].reshape(len(node.arrays["bias"]), -1).astype(np.int32)
 
 
 def _largest_sums(node: IntegerNode, weight: npt.NDArray[np.int32], zero_point: int) -> npt.NDArray[np.int64]:

@@ -103,7 +103,7 @@ def test_nothing_is_allocated_shared_or_unbounded(family: str, tmp_path: Path) -
     from elsewhere but copies, fills and arithmetic. No function can come to call itself: the stack has a bound."""
     for name in NETWORKS:
         folder = firmware(network(name), family, tmp_path / name)
-        flags = ["-fno-unwind-tables", "-fno-exceptions", "-ffunction-sections"]
+        flags = ["-fno-unwind-tables", "-fno-exceptions", "-ffunction-sections", "-fdata-sections"]
         compiler = [*CompilerCase("zig for Arm").command(family), *flags]
         with objects(compiler, sources_in(folder), folder).open("rb") as f:
             elf = ELFFile(f)

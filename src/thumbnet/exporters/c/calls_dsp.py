@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from thumbnet.cost.kernel import even_inputs, exact_input, window_of
+from thumbnet.cost.kernels_dsp import depthwise_scales
 from thumbnet.exporters.c import spell
 from thumbnet.exporters.c.packing import pack_dense, pack_pairs, right_shifts
 from thumbnet.exporters.c.site import Call, Definitions, Site, channel_constants, folded_bias, with_params
@@ -16,13 +17,21 @@ def convolution(site: Site) -> tuple[Definitions, str]:
     """What `constants` of a convolution's tn_conv2d_params points to, and its address in C."""
     node, arrays = site.node, site.node.arrays
     if node.op == "depthwise_conv2d":
-        bias = folded_bias(node, site.zero_point(0))
-        return channel_constants(site, bias, right_shifts(arrays["multiplier"], arrays["shift"]))
+        return _depthwise_constants(site)
     w, name = window_of(node, site.ig), f"{site.name}_packed"
     weight = arrays["weight"].astype(np.int8).reshape(w.out_c, w.kernel[0], -1)  # a row of the window is one run
     bias = folded_bias(node, site.zero_point(0))
-    packed = pack_pairs(weight, bias, arrays["multiplier"], arrays["shift"], site.kernel.positive)
+    positive_at = site.out_zero_point if site.kernel.positive else None
+    packed = pack_pairs(weight, bias, arrays["multiplier"], arrays["shift"], positive_at)
     return (spell.array(name, packed),), name
+
+
+def _depthwise_constants(site: Site) -> tuple[Definitions, str]:
+    """As tn_depthwise_rows.h wants them: the bias scaled, and how far the weights are to be, or the right shift - 1."""
+    scales = depthwise_scales(site.node, site.kernel.positive)
+    shifts = right_shifts(site.node.arrays["multiplier"], site.node.arrays["shift"])
+    bias = folded_bias(site.node, site.zero_point(0)) << scales.astype(np.int32)
+    return channel_constants(site, bias, scales.astype(np.int8) if site.kernel.positive else shifts)
 
 
 def _dense(site: Site) -> Call:

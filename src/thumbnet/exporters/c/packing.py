@@ -45,17 +45,43 @@ def dual_lane(weight: npt.NDArray[np.int8], bias: Int32s, lanes: Ints) -> tuple[
     return start, words.transpose(0, 2, 1).reshape(groups, -1)
 
 
-def pack_pairs(weight: npt.NDArray[np.int8], bias: Int32s, multiplier: Int32s, shift: Int32s, positive: bool) -> Int32s:
-    """`packed` of pairs.S for weights [channels, runs, values of a run]."""
+def pack_pairs(
+    weight: npt.NDArray[np.int8], bias: Int32s, multiplier: Int32s, shift: Int32s, positive_at: int | None
+) -> Int32s:
+    """`packed` of pairs.S for weights [channels, runs, values of a run].
+
+    `positive_at`: the output's zero point where the tail is that for positive outputs.
+    """
     channels, runs, run = weight.shape
+    used = multiplier != 0  # sums of the others are 0, so that the tail need not know multipliers of 0
+    weight, bias = weight * used[:, None, None], bias * used
     one = run_lanes(run)
     lanes = np.concatenate([np.where(one < 0, -1, one + k * run) for k in range(runs)])
     start, words = dual_lane(weight.reshape(channels, -1), bias, lanes)
-    per_channel = np.zeros((2, 4 * len(start)), np.int64)
-    per_channel[:, :channels] = multiplier, right_shifts(multiplier, shift)
-    m, s = (v.reshape(-1, 4) for v in per_channel)
-    shifts = (s + np.array([0, 7, 0, 7]) * positive) @ np.array([1, 1 << 8, 1 << 16, 1 << 24])
-    return _words(start, words, shifts[:, None], m)
+    factors, right = np.zeros((2, 4 * len(start)), np.int64)
+    factors[:channels], right[:channels] = multiplier, np.where(used, -shift.astype(np.int64), 1)
+    tail = _tail(factors, right) if positive_at is None else _positive_tail(factors, right, positive_at)
+    return _words(start, words, *tail)
+
+
+def _tail(multiplier: Ints, right: Ints) -> tuple[Ints, Ints]:
+    """What tn_tail_dsp reads, for multipliers and right shifts of all channels."""
+    doubled = np.where(np.arange(len(multiplier)) % 2 == 0, 2 * multiplier - (1 << 32), multiplier)
+    return _bytes(np.maximum(right, 1) - 1), doubled.reshape(-1, 4)
+
+
+def _positive_tail(multiplier: Ints, right: Ints, zero_point: int) -> tuple[Ints, Ints]:
+    """What tn_tail_positive_dsp reads, likewise."""
+    even = np.arange(len(multiplier)) % 2 == 0
+    scale = np.where(even, 17 - right, 8)
+    rounding = (1 << scale - 2) + (1 + 2 * zero_point) * (1 << scale + right - 2)
+    pairs = np.stack([multiplier, rounding], 1).reshape(-1, 8)
+    return _bytes(np.where(even, scale, right + 7)), pairs
+
+
+def _bytes(values: Ints) -> Ints:
+    """Words of four bytes each: [words, 1]."""
+    return (values.reshape(-1, 4) @ (1 << np.arange(0, 32, 8)))[:, None]
 
 
 def pack_dense(weight: npt.NDArray[np.int8], bias: Int32s) -> Int32s:

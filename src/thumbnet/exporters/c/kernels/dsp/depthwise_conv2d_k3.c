@@ -1,28 +1,37 @@
 #include "tn_depthwise.h"
 
-static void pack_s1(const int8_t *w, uint32_t *words)
+static uint32_t *pack(const int8_t *weight, uint32_t shift, uint32_t *words)
 {
-    for (int i = 0; i < 3; i++, w += 3, words += 4) {
-        words[0] = tn_tap_pair(w[0], w[1]);
-        words[1] = tn_tap_pair(w[2], 0);
-        words[2] = tn_tap_pair(0, w[0]);
-        words[3] = tn_tap_pair(w[1], w[2]);
+    for (int i = 0; i < 3; i++, weight += 3) {
+        const uint32_t first = (uint32_t)weight[0] << shift;
+        const uint32_t middle = (uint32_t)weight[1] << shift;
+        const uint32_t last = (uint32_t)weight[2] << shift;
+        *words++ = tn_taps(first, middle);
+        *words++ = tn_taps(middle, last);
     }
+    return words;
 }
 
-static void pack_s2(const int8_t *w, uint32_t *words)
+void tn_depthwise_conv2d_k3s1_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
 {
-    for (int i = 0; i < 3; i++, w += 3, words += 2) {
-        words[0] = tn_tap_pair(w[0], w[1]);
-        words[1] = tn_tap_pair(w[2], 0);
-    }
+    static const tn_depthwise_kind kind = {tn_depthwise_k3s1_rows_dsp, pack, 6, 0, 0};
+    tn_depthwise_dsp(p, in, out, scratch, &kind);
 }
 
-/* 3x3, one output channel per input channel, horizontal stride 1 or 2. `shift` is the right shift - 1.
- * Scratch: see thumbnet.cost.kernels, int16 lines of one channel. */
-void tn_depthwise_conv2d_k3_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+void tn_depthwise_conv2d_k3s1_positive_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
 {
-    const int one = p->stride_w == 1;
-    tn_depthwise(p, in, out, (int16_t *)scratch, one ? pack_s1 : pack_s2,
-                 one ? tn_depthwise_rows_k3s1_dsp : tn_depthwise_rows_k3s2_dsp);
+    static const tn_depthwise_kind kind = {tn_depthwise_k3s1_positive_rows_dsp, pack, 6, 0, 1};
+    tn_depthwise_dsp(p, in, out, scratch, &kind);
+}
+
+void tn_depthwise_conv2d_k3s2_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    static const tn_depthwise_kind kind = {tn_depthwise_k3s2_rows_dsp, pack, 6, 0, 0};
+    tn_depthwise_dsp(p, in, out, scratch, &kind);
+}
+
+void tn_depthwise_conv2d_k3s2_positive_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    static const tn_depthwise_kind kind = {tn_depthwise_k3s2_positive_rows_dsp, pack, 6, 0, 1};
+    tn_depthwise_dsp(p, in, out, scratch, &kind);
 }

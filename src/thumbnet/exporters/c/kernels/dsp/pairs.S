@@ -9,8 +9,7 @@
  * `packed` holds, for each group of four channels a b c d (int32 words):
  *   initial accumulators   a, a + 256 b, c, c + 256 d
  *   for each two values    ab, cd
- *   right shifts - 1       one byte per channel; 7 more for b and d where the tail is tn_tail_positive_dsp
- *   multipliers            a, b, c, d (Q31)
+ *   what the tail reads    see there
  */
     .syntax unified
     .thumb
@@ -86,6 +85,22 @@ tn_widen2_dsp:
     pop {r4, r5, r6, r7, r8, r9, r10, pc}
     .size tn_widen2_dsp, . - tn_widen2_dsp
 
+/* Two values of a window; r6 to r9 of pixel q start from these registers, r2 to r5 of pixel p from themselves. */
+    .macro step a, ab, c, cd
+    ldrd r10, r11, [r0], #8
+    ldrd r12, lr, [r1], #8
+    smlad r7, r11, r12, \ab
+    smlad r3, r10, r12, r3
+    smlad r9, r11, lr, \cd
+    smlad r5, r10, lr, r5
+    sxtb16 r12, r12
+    sxtb16 lr, lr
+    smlad r6, r11, r12, \a
+    smlad r2, r10, r12, r2
+    smlad r8, r11, lr, \c
+    smlad r4, r10, lr, r4
+    .endm
+
 /* Copies the job onto the stack and finds where the unrolled loop is entered. */
     .macro enter
     push {r4, r5, r6, r7, r8, r9, r10, r11, lr}
@@ -96,11 +111,13 @@ tn_widen2_dsp:
     push {r4, r5, r6, r7, r8, r9, r10, r11}
     ldm r0, {r4, r5, r6, r7, r8, r9, r10, r11}
     add r5, r4, r6, lsl #3
-    rsb r6, r6, #0
+    ldr r12, =loop + 1
+    rsbs r6, r6, #1
     and r6, r6, #(UNROLL - 1)
     add r6, r6, r6, lsl #1
-    ldr r12, =loop + 1
-    add r6, r12, r6, lsl #4 /* a step takes 48 bytes */
+    add r6, r12, r6, lsl #4 /* a step takes 48 bytes, and one is done before */
+    it eq
+    ldreq r6, =summed + 1
     push {r4, r5, r6, r7, r8, r9, r10, r11}
     .endm
 
@@ -145,38 +162,21 @@ gathered:
 group:
     ldm r1!, {r2, r3, r4, r5}
     ldr r0, [sp, #COLUMNS]
-    mov r6, r2
-    mov r7, r3
-    mov r8, r4
-    mov r9, r5
+    step r2, r3, r4, r5
     ldr pc, [sp, #ENTRY]
     .balign 4
 loop:
     .rept UNROLL
-    ldrd r10, r11, [r0], #8
-    ldrd r12, lr, [r1], #8
-    smlad r3, r10, r12, r3
-    smlad r7, r11, r12, r7
-    smlad r5, r10, lr, r5
-    smlad r9, r11, lr, r9
-    sxtb16 r12, r12
-    sxtb16 lr, lr
-    smlad r2, r10, r12, r2
-    smlad r6, r11, r12, r6
-    smlad r4, r10, lr, r4
-    smlad r8, r11, lr, r8
+    step r6, r7, r8, r9
     .endr
     ldr r12, [sp, #COLUMNS_END]
     cmp r0, r12
     bne loop
+summed:
     sub r3, r3, r2
     sub r7, r7, r6
     sub r5, r5, r4
     sub r9, r9, r8
-    lsls r2, r2, #1
-    lsls r6, r6, #1
-    lsls r4, r4, #1
-    lsl r8, r8, #1
     ldr pc, [sp, #TAIL]
 full:
     ldrd r10, r11, [sp, #OUT_P]
@@ -230,23 +230,34 @@ next:
     .ltorg
     .size tn_pairs_dsp, . - tn_pairs_dsp
 
-/* Requantization. r2 and r6 hold twice D_a of p and q, r3 and r7 256 D_b, r4 and r8 twice D_c, r5 and r9 256 D_d; all
- * become outputs. r1 is at the group's shifts. */
+/* Requantization. r2 and r6 hold D_a of p and q, r3 and r7 256 D_b, r4 and r8 D_c, r5 and r9 256 D_d; all become
+ * outputs. r1 is at what the tail reads: a word with a shift of each channel, then more of each. */
 
 /* Any output: ssat8((((round(2 D multiplier / 2^32) adjusted for its sign) >> (shift - 1)) + 1 + 2 zero_point) >> 1),
- * which equals both roundings of TFLite Micro for right shifts >= 1 and |D| < 2^30. */
-    .macro requantize p, q, multiplier, index
-    ldrb r11, [r1, #\index]
-    smmulr \p, \p, \multiplier
-    smmulr \q, \q, \multiplier
+ * which equals both roundings of TFLite Micro for right shifts >= 1 and |D| < 2^30. Reads right shifts - 1 and
+ * multipliers (Q31), those of a and c doubled, less 2^32: with these, 2 D multiplier = 2^32 D + D m. */
+    .macro any p, q
     add \p, \p, \p, asr #31
     add \q, \q, \q, asr #31
     asr \p, \p, r11
     asr \q, \q, r11
-    add \p, \p, r0
-    add \q, \q, r0
+    add \p, \p, lr
+    add \q, \q, lr
     ssat \p, #8, \p, asr #1
     ssat \q, #8, \q, asr #1
+    .endm
+
+    .macro any_two p, q, p_odd, q_odd
+    ldm r1!, {r10, r12}
+    asrs \p_odd, \p_odd, #7
+    asr \q_odd, \q_odd, #7
+    smmlar \p, \p, r10, \p
+    smmlar \q, \q, r10, \q
+    smmulr \p_odd, \p_odd, r12
+    smmulr \q_odd, \q_odd, r12
+    any \p, \q
+    lsr r11, r11, #8
+    any \p_odd, \q_odd
     .endm
 
     .section .text.tn_tail_dsp, "ax", %progbits
@@ -255,46 +266,33 @@ next:
     .type tn_tail_dsp, %function
     .thumb_func
 tn_tail_dsp:
-    asrs r3, r3, #7
-    asrs r7, r7, #7
-    asrs r5, r5, #7
-    asr r9, r9, #7
-    ldr r0, [sp, #ROUNDING]
-    ldrd r10, r12, [r1, #4]
-    requantize r2, r6, r10, 0
-    requantize r3, r7, r12, 1
-    ldrd r10, r12, [r1, #12]
-    requantize r4, r8, r10, 2
-    requantize r5, r9, r12, 3
-    adds r1, r1, #20
+    ldr r11, [r1], #4
+    ldr lr, [sp, #ROUNDING]
+    any_two r2, r6, r3, r7
+    lsr r11, r11, #8
+    any_two r4, r8, r5, r9
     ldr pc, [sp, #STORE]
     .size tn_tail_dsp, . - tn_tail_dsp
 
 /* Outputs whose negative values all end at the lower clamp, so that the sign needs no adjustment. Then both roundings
- * are one: (2 D multiplier + 2^31 + (1 + 2 zero_point) 2^(32 + shift - 1)) >> (32 + shift), saturated; and likewise with
- * all but the second factor 2^7 times as large. */
-    .macro finish p, q
-    asr \p, \p, r11
-    asr \q, \q, r11
-    ssat \p, #8, \p, asr #1
-    ssat \q, #8, \q, asr #1
-    .endm
-
-    .macro positive_even p, q, index
-    ldrb r11, [r1, #\index]
-    lsl lr, r0, r11
-    smmlar \p, \p, r10, lr
-    smmlar \q, \q, r10, lr
-    finish \p, \q
-    .endm
-
-    .macro positive_odd p, q, index
-    ldrb r11, [r1, #\index]
-    lsl lr, r0, r11
-    add lr, lr, #64
-    smmla \p, \p, r12, lr
-    smmla \q, \q, r12, lr
-    finish \p, \q
+ * are one: ssat8((2^s D multiplier + 2^32 rounding) >> (31 + s + shift)), where the rounding is 2^(s - 2) +
+ * (1 + 2 zero_point) 2^(s + shift - 2). For a and c, s = 17 - shift; for b and d, s = 8. Reads s of a and c and shift + 7
+ * of b and d, then multiplier and rounding of each channel. */
+    .macro positive_two p, q, p_odd, q_odd
+    ldm r1!, {r10, r11, r12, lr}
+    lsls \p, \p, r0
+    lsl \q, \q, r0
+    smmla \p, \p, r10, r11
+    smmla \q, \q, r10, r11
+    lsrs r0, r0, #8
+    smmla \p_odd, \p_odd, r12, lr
+    smmla \q_odd, \q_odd, r12, lr
+    ssat \p, #8, \p, asr #16
+    ssat \q, #8, \q, asr #16
+    asrs \p_odd, \p_odd, r0
+    asr \q_odd, \q_odd, r0
+    ssat \p_odd, #8, \p_odd
+    ssat \q_odd, #8, \q_odd
     .endm
 
     .section .text.tn_tail_positive_dsp, "ax", %progbits
@@ -303,13 +301,9 @@ tn_tail_dsp:
     .type tn_tail_positive_dsp, %function
     .thumb_func
 tn_tail_positive_dsp:
-    ldr r0, [sp, #ROUNDING]
-    ldrd r10, r12, [r1, #4]
-    positive_even r2, r6, 0
-    positive_odd r3, r7, 1
-    ldrd r10, r12, [r1, #12]
-    positive_even r4, r8, 2
-    positive_odd r5, r9, 3
-    adds r1, r1, #20
+    ldr r0, [r1], #4
+    positive_two r2, r6, r3, r7
+    lsrs r0, r0, #8
+    positive_two r4, r8, r5, r9
     ldr pc, [sp, #STORE]
     .size tn_tail_positive_dsp, . - tn_tail_positive_dsp

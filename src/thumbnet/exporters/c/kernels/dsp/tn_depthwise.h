@@ -1,94 +1,71 @@
-/* The driver of the depthwise kernels, shared by the kernel sizes so that a firmware holds only the loops it uses. */
+/* Depthwise convolutions of four channels at a time, for cores with the DSP extension.
+ *
+ * A line holds two input rows of four channels as int16: for each two columns, and for each channel, a word of the upper
+ * row and a word of the lower row. A row function computes one output row, or two with stride 1, of up to four channels.
+ */
 #ifndef TN_DEPTHWISE_H
 #define TN_DEPTHWISE_H
 
-#include "tn_depthwise_rows.h"
 #include "tn_kernels_dsp.h"
 
-typedef void tn_rows_function(tn_depthwise_rows *r);
+typedef struct tn_depthwise_job tn_depthwise_job;
+typedef void tn_depthwise_rows(const tn_depthwise_job *job);
 
-static inline void tn_fill_line(int16_t *line, int32_t value, int32_t count)
-{
-    for (int32_t i = 0; i < count; i++) {
-        line[i] = (int16_t)value;
-    }
-}
+/* The output rows of up to four channels: tn_depthwise_rows.h knows these offsets. */
+struct tn_depthwise_job {
+    uint32_t *lines[3];            /*  0: the uppermost first; kernels of 3 rows need two */
+    int32_t rounding;              /* 12: 1 + 2 zero_point */
+    int32_t step;                  /* 16: bytes between two columns of the output */
+    int32_t below;                 /* 20: bytes to the next output row; 0: there is none */
+    int8_t *out;                   /* 24: first output of the first channel */
+    int32_t span;                  /* 28: bytes of a channel's words in a line where two outputs begin */
+    int32_t back;                  /* 32: bytes from their end to the first word of the next channel */
+    int32_t out_back;              /* 36: likewise for outputs */
+    const uint32_t *constants;     /* 40: of each channel: bias, multiplier, shift or rounding, weights */
+    const uint32_t *constants_end; /* 44 */
+    int32_t last_step;             /* 48: as `step`, for the last two outputs; 0: there is only one */
 
-/* Two neighbouring taps, doubled, as SMLAD takes them. */
-static inline uint32_t tn_tap_pair(int32_t first, int32_t second)
-{
-    return (uint32_t)(2 * first & 0xffff) | (uint32_t)(2 * second) << 16;
-}
+    tn_depthwise_rows *rows; /* 52 */
+    int32_t out_rows;        /* 56: that `rows` computes */
+    int32_t left;            /* 60: output rows to compute */
+    int32_t out_step;        /* 64: bytes from `out` to where it goes on */
+    int32_t kept;            /* 68: lines that are used again */
+    int32_t held;            /* 72: lines */
 
-/* Reads one channel of an input row into its line; padding at both ends is there already. */
-static inline void tn_load_row(const tn_conv2d_params *p, const int8_t *in, int16_t *line, int32_t columns)
-{
-    const int32_t step = p->in_c;
-    line += p->pad_left;
-    if ((p->pad_left & 1) && columns > 0) { /* up to a multiple of 4 bytes */
-        *line++ = *in;
-        in += step;
-        columns--;
-    }
-    if (columns >= 4) {
-        line = tn_load_line_dsp(in, line, columns >> 2, step);
-        in += (columns & ~3) * step;
-    }
-    for (columns &= 3; columns > 0; columns--, in += step) {
-        *line++ = *in;
-    }
-}
+    const int8_t *in; /*  76: first channel of the input */
+    int32_t row;      /*  80: its next row to load; negative: padding above */
+    int32_t in_row;   /*  84: bytes between two rows */
+    int32_t in_h;     /*  88: rows that are loaded; those beyond are padding */
+    int32_t in_back;  /*  92: rows to go back after those for `held` lines */
+    int32_t in_step;  /*  96: bytes between two columns */
+    int32_t head;     /* 100: whether the first word holds padding and the first column */
+    int32_t pairs;    /* 104: words of two columns */
+    int32_t tail;     /* 108: whether the last column shares its word with padding */
+    int32_t begin;    /* 112: bytes of a line before the first word that holds a column */
+    uint32_t zero;    /* 116: the input's zero point, four times */
+};
 
-/* Order: channel by channel; within one, a strip's input rows are read before its output rows are written, and each
- * input row is read once: in and out may be the same when no dimension grows. */
-static inline void tn_depthwise(const tn_conv2d_params *p, const int8_t *in, int8_t *out, int16_t *lines,
-                                void (*pack)(const int8_t *weight, uint32_t *words), tn_rows_function *rows)
+/* What tells depthwise convolutions apart. */
+typedef struct {
+    tn_depthwise_rows *rows;
+    uint32_t *(*pack)(const int8_t *weight, uint32_t shift, uint32_t *words); /* returns their end */
+    uint8_t words;    /* of packed weights of a channel */
+    uint8_t ceiling;  /* whether `span` includes a single last output */
+    uint8_t positive; /* whether nothing below the output's zero point survives the clamp */
+} tn_depthwise_kind;
+
+void tn_depthwise_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch,
+                      const tn_depthwise_kind *kind);
+void tn_depthwise_channels_dsp(tn_depthwise_job *job);
+tn_depthwise_rows tn_depthwise_k3s1_rows_dsp, tn_depthwise_k3s1_positive_rows_dsp;
+tn_depthwise_rows tn_depthwise_k3s2_rows_dsp, tn_depthwise_k3s2_positive_rows_dsp;
+tn_depthwise_rows tn_depthwise_k5s1_rows_dsp, tn_depthwise_k5s1_positive_rows_dsp;
+tn_depthwise_rows tn_depthwise_k5s2_rows_dsp, tn_depthwise_k5s2_positive_rows_dsp;
+
+/* Two neighbouring taps as SMLAD takes them. */
+static inline uint32_t tn_taps(uint32_t first, uint32_t second)
 {
-    const int32_t fours = (p->out_w + 3) & ~3;
-    const int32_t pitch = ((fours - 1) * p->stride_w + p->kernel_w + 1) & ~1;
-    const int32_t held = (p->strip - 1) * p->stride_h + p->kernel_h;
-    const int32_t room = pitch - p->pad_left;
-    const int32_t columns = p->in_w < room ? p->in_w : room;
-    const int32_t taps = p->kernel_h * p->kernel_w;
-    const tn_conv2d_constants *const k = (const tn_conv2d_constants *)p->constants;
-    tn_depthwise_rows r;
-    tn_fill_line(lines, p->in_zero_point, held * pitch);
-    r.pitch = 2 * pitch;
-    r.back = 8 * p->stride_w - p->kernel_h * r.pitch;
-    r.row_step = p->stride_h * r.pitch;
-    r.width = p->out_w;
-    r.rounding = 1 + 2 * p->out_zero_point;
-    r.out_step = p->out_c;
-    for (int32_t c = 0; c < p->out_c; c++) {
-        int32_t loaded = 0; /* rows of the padded input that have been read */
-        r.out = out + c;
-        r.bias = 2 * k->bias[c];
-        r.multiplier = k->multiplier[c];
-        r.shift = k->shift[c];
-        pack(k->weight + c * taps, r.weights);
-        for (int32_t first = 0; first < p->out_h; first += p->strip) {
-            const int32_t count = first + p->strip < p->out_h ? p->strip : p->out_h - first;
-            const int32_t base = first * p->stride_h;
-            const int32_t end = base + (count - 1) * p->stride_h + p->kernel_h;
-            if (loaded > base) {
-                memmove(lines, lines + p->strip * p->stride_h * pitch, (size_t)((loaded - base) * r.pitch));
-            } else {
-                loaded = base;
-            }
-            for (; loaded < end; loaded++) {
-                const int32_t row = loaded - p->pad_top;
-                int16_t *const line = lines + (loaded - base) * pitch;
-                if (row >= 0 && row < p->in_h) {
-                    tn_load_row(p, in + row * p->in_w * p->in_c + c, line, columns);
-                } else {
-                    tn_fill_line(line, p->in_zero_point, pitch);
-                }
-            }
-            r.line = lines;
-            r.rows = count;
-            rows(&r);
-        }
-    }
+    return (first & 0xffff) | second << 16;
 }
 
 #endif

@@ -1,30 +1,85 @@
-/* What depthwise_conv2d.c hands to the row loops in depthwise_rows.S, which knows these offsets. All steps in bytes. */
-#ifndef TN_DEPTHWISE_ROWS_H
-#define TN_DEPTHWISE_ROWS_H
+/* Assembler macros of the row functions: the frame, the requantization, the way from channel to channel. */
 
-#include <stdint.h>
+    .set BIAS, 0 /* the frame: three constants of a channel, then the job from `rounding` on */
+    .set MULTIPLIER, 4 /* and shift or rounding */
+    .set ROUNDING, 12
+    .set STEP, 16
+    .set BELOW, 20
+    .set OUT, 24
+    .set END, 28
+    .set BACK, 32 /* and out_back */
+    .set CONSTANTS, 40 /* and constants_end */
+    .set LAST_STEP, 48
+    .set FRAME, 52
 
-typedef struct {
-    const int16_t *line; /*  0: first input row of the first output row; a multiple of 4 */
-    int8_t *out;         /*  4 */
-    int32_t pitch;       /*  8: between rows of the kernel */
-    int32_t back;        /* 12: from below the last row of the kernel to the next four outputs in the first row */
-    int32_t row_step;    /* 16: between first rows of output rows */
-    int32_t rows;        /* 20: output rows */
-    int32_t width;       /* 24: output columns */
-    int32_t left;        /* 28: columns left in this row, less 4 */
-    int32_t bias;        /* 32: twice the bias, zero point folded in */
-    int32_t multiplier;  /* 36 */
-    int32_t shift;       /* 40: right shift - 1 */
-    int32_t rounding;    /* 44: 1 + 2 zero_point */
-    int32_t out_step;    /* 48: between outputs */
-    uint32_t weights[30]; /* 52: for each row of the kernel, pairs of twice the weights, see depthwise_rows.S */
-} tn_depthwise_rows;
+    /* Begins a function, with `end`, where the first channel's words in lines[0] end, in place of `span`: r0 to r2 lines, r12 constants. */
+    .macro enter name
+    .section .text.\name, "ax", %progbits
+    .balign 4
+    .global \name
+    .type \name, %function
+    .thumb_func
+\name:
+    push {r4, r5, r6, r7, r8, r9, r10, r11, lr}
+    add r11, r0, #12
+    ldr lr, [r0]
+    ldm r11, {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11}
+    add r6, r6, lr
+    mov r12, r9
+    push {r2, r3, r4, r5, r6, r7, r8, r9, r10, r11}
+    ldm r0, {r0, r1, r2}
+    sub sp, sp, #12
+    .endm
 
-void tn_depthwise_rows_k3s1_dsp(tn_depthwise_rows *r);
-void tn_depthwise_rows_k3s2_dsp(tn_depthwise_rows *r);
-void tn_depthwise_rows_k5s1_dsp(tn_depthwise_rows *r);
-void tn_depthwise_rows_k5s2_dsp(tn_depthwise_rows *r);
-int16_t *tn_load_line_dsp(const int8_t *in, int16_t *line, int32_t fours, int32_t step);
+    /* Takes the three constants of a channel from r12. */
+    .macro channel
+    ldm r12!, {r8, r9, r10}
+    stm sp, {r8, r9, r10}
+    .endm
 
-#endif
+    /* Goes on with the next channel, or ends; `lines` are registers, r12 is the next channel's constants. */
+    .macro next again, lines:vararg
+    ldrd r8, r9, [sp, #BACK]
+    ldrd r10, r11, [sp, #OUT] /* and end */
+    .irp line, \lines
+    add \line, \line, r8
+    .endr
+    add r10, r10, r9
+    adds r11, r11, #8
+    strd r10, r11, [sp, #OUT]
+    ldr r8, [sp, #(CONSTANTS + 4)]
+    cmp r12, r8
+    bne \again
+    add sp, sp, #FRAME
+    pop {r4, r5, r6, r7, r8, r9, r10, r11, pc}
+    .endm
+
+    /* Outputs of any sign; weights and bias are doubled. With the sum D:
+     * ssat8((((round(2 D multiplier / 2^32) adjusted for its sign) >> (shift - 1)) + 1 + 2 zero_point) >> 1),
+     * which equals both roundings of TFLite Micro for right shifts >= 1 and |D| < 2^30. r12 and lr are lost. */
+    .macro requantize_any values:vararg
+    ldrd r12, lr, [sp, #MULTIPLIER]
+    .irp v, \values
+    smmulr \v, \v, r12
+    .endr
+    ldr r12, [sp, #ROUNDING]
+    .irp v, \values
+    add \v, \v, \v, asr #31
+    asr \v, \v, lr
+    add \v, \v, r12
+    ssat \v, #8, \v, asr #1
+    .endr
+    .endm
+
+    /* Outputs whose negative values all end at the lower clamp; weights and bias are shifted to the left by
+     * s = 13 - right shift, 2 <= s <= 8. Then both roundings are one:
+     * ssat8((2^s D multiplier + 2^32 (2^(s - 2) + (1 + 2 zero_point) 2^11)) >> (32 + 12)). r12 and lr are lost. */
+    .macro requantize_positive values:vararg
+    ldrd r12, lr, [sp, #MULTIPLIER]
+    .irp v, \values
+    smmla \v, \v, r12, lr
+    .endr
+    .irp v, \values
+    ssat \v, #8, \v, asr #12
+    .endr
+    .endm

@@ -51,7 +51,10 @@ typedef struct {
 
 /* `constants` of the first two: `packed` of pairs.S. Of the others: tn_conv2d_constants with `shift` = right shift - 1. */
 tn_conv2d_function tn_conv2d_dsp, tn_conv2d_positive_dsp;
-tn_conv2d_function tn_depthwise_conv2d_k3_dsp, tn_depthwise_conv2d_k5_dsp;
+tn_conv2d_function tn_depthwise_conv2d_k3s1_dsp, tn_depthwise_conv2d_k3s1_positive_dsp;
+tn_conv2d_function tn_depthwise_conv2d_k3s2_dsp, tn_depthwise_conv2d_k3s2_positive_dsp;
+tn_conv2d_function tn_depthwise_conv2d_k5s1_dsp, tn_depthwise_conv2d_k5s1_positive_dsp;
+tn_conv2d_function tn_depthwise_conv2d_k5s2_dsp, tn_depthwise_conv2d_k5s2_positive_dsp;
 void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out);
 void tn_add_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
 void tn_add_even_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
