@@ -23,7 +23,7 @@ from thumbnet.graph.channels import ChannelGroup, channel_groups, keep_channels
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.lower import lower
+from thumbnet.integer.lower import Floats, lower
 from thumbnet.results import Constraints, Costs
 from thumbnet.search.moves import SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
@@ -232,11 +232,22 @@ class Fitter:
 
 
 def _weightless(graph: Graph) -> Graph:
-    """The graph with weights of the same shapes that take no memory."""
+    """The graph with weights of the same shapes that take no memory.
+
+    They are spread as trained ones (He et al. 2015, equation 10): kernels are chosen by how large sums can get, too.
+    """
     return graph.with_nodes(
-        n.with_weights(**{k: np.broadcast_to(np.float32(0.5), w.shape) for k, w in n.weights.items()})
-        for n in graph.nodes
+        n.with_weights(**{k: _stand_in(k, w.shape) for k, w in n.weights.items()}) for n in graph.nodes
     )
+
+
+def _stand_in(key: str, shape: tuple[int, ...]) -> Floats:
+    """The same weights for every output channel, 0 for a bias, 1/2 for everything else."""
+    if key == "weight" and len(shape) > 1:
+        deviation = math.sqrt(2 / max(1, math.prod(shape[1:])))
+        one = np.random.default_rng(0).normal(0, deviation, shape[1:]).astype(np.float32)
+        return np.broadcast_to(one, shape)
+    return np.broadcast_to(np.float32(0 if key == "bias" else 0.5), shape)
 
 
 def _largest(fits: Callable[[int], bool], guess: int | None) -> int:
