@@ -188,8 +188,17 @@ def probes_of(function: str) -> list[Probe]:
                 for s in images
                 for k, t in windows
             ]
+        case "tn_max_pool2d_dsp" | "tn_avg_pool2d_dsp":
+            op = function[3:-4]
+            return [
+                (s, lambda b, x, k=k, t=t: b.pool(op, x, k, (t, t)))
+                for s in (*images, (9, 12, 7))
+                for k, t in (((2, 2), 2), ((3, 2), 1), ((3, 3), 2), ((2, s[1]), 1), (s[:2], 1))
+            ]
         case "tn_global_avg_pool":
             return [(s, lambda b, x: b.global_avg_pool(x)) for s in images]
+        case "tn_global_avg_pool_dsp":
+            return [(s, lambda b, x: b.global_avg_pool(x)) for s in (*images, (7, 7, 13), (19, 28, 4), (1, 1, 21))]
         case "tn_copy_blocks":
             return [
                 (s, lambda b, x, a=a, n=n: b.slice(x, a, 0, n)) for s in images for a, n in ((2, 4), (0, 2), (1, 2))

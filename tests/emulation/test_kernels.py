@@ -250,6 +250,53 @@ def test_depthwise_in_place(tmp_path: Path, seed, shape, kernel, stride, padding
     assert_exact(at_zero_point(b.graph(), (-128, 5)[seed % 2]), folder)
 
 
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+def test_pools(op, tmp_path: Path) -> None:
+    """Channels of every remainder, padding, windows as wide as the image, an output over its input."""
+    b = ProbeBuilder(3)
+    x = b.input(16 * 16 * 7)
+    cases = [  # height, width, channels, kernel, stride, padding
+        (6, 7, 4, (2, 2), (2, 2), NO_PADDING), (5, 6, 5, (3, 3), (1, 2), (1, 1, 1, 1)),
+        (7, 4, 6, (2, 4), (1, 1), NO_PADDING), (16, 16, 7, (16, 16), (1, 1), NO_PADDING),
+        (3, 5, 9, (2, 3), (2, 1), (1, 0, 0, 2)), (1, 1, 8, (1, 1), (1, 1), NO_PADDING),
+    ]  # fmt: skip
+    names = []
+    for i, (h, w, c, kernel, stride, padding) in enumerate(cases):
+        y = b.lut(b.reshape(b.slice(x, 0, 0, h * w * c), h, w, c))
+        y = b.pool(op, y, kernel, stride, padding)
+        if i % 2:
+            b.nodes[-1] = replace(b.nodes[-1], clamp=(-70, 60))
+        names.append(b.reshape(y, int(np.prod(b.tensors[y].shape))))
+    b.concat(*names, axis=0)
+    assert used(b.graph()).count(f"tn_{op}_dsp") == len(cases)
+    assert_exact(b.graph(), tmp_path)
+
+
+def test_global_pools(tmp_path: Path) -> None:
+    """Channels of every remainder, more pixels than one pass sums up."""
+    b = ProbeBuilder(4)
+    x = b.input(19 * 28 * 5)
+    shapes = ((5, 7, 4), (1, 1, 6), (16, 16, 7), (19, 28, 5), (9, 4, 9))
+    outputs = [b.global_avg_pool(b.reshape(b.slice(x, 0, 0, h * w * c), h, w, c)) for h, w, c in shapes]
+    b.concat(*outputs, axis=2)
+    assert used(b.graph()).count("tn_global_avg_pool_dsp") == len(shapes)
+    assert_exact(b.graph(), tmp_path)
+
+
+def test_pools_that_go_to_the_generic_kernel(tmp_path: Path) -> None:
+    """Fewer than four channels; means of more taps than 16 bits hold."""
+    b = ProbeBuilder(5)
+    x = b.input(17, 17, 4)
+    few = b.slice(x, 2, 0, 3)
+    outputs = [b.pool("avg_pool2d", x, (17, 16), (1, 1)), b.pool("max_pool2d", few, (2, 2), (1, 1))]
+    outputs += [b.pool("avg_pool2d", few, (2, 2), (2, 2)), b.global_avg_pool(few)]
+    b.concat(*(b.reshape(y, int(np.prod(b.tensors[y].shape))) for y in outputs), axis=0)
+    assert [f for f in used(b.graph()) if "pool" in f] == [
+        "tn_avg_pool2d", "tn_max_pool2d", "tn_avg_pool2d", "tn_global_avg_pool",
+    ]  # fmt: skip
+    assert_exact(b.graph(), tmp_path)
+
+
 def test_dense(tmp_path: Path) -> None:
     """Every way into the unrolled loop, outputs of every remainder of four."""
     b = ProbeBuilder(1)

@@ -255,6 +255,35 @@ def pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     return (1, w.out_c, w.out_c * w.out_h, pixels, pixels * w.kernel[0], _inside(w) * w.out_c)
 
 
+def pool_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """Loops of avg_pool2d.c or max_pool2d.c, and of pool.S. Windows as wide as the image count as one row."""
+    w = window_of(node, ig)
+    ends = [np.arange(n) * s - p for n, s, p in zip((w.out_h, w.out_w), w.stride, w.padding, strict=True)]
+    rows, columns = (
+        np.minimum(e + k, size) - np.maximum(e, 0) for e, k, size in zip(ends, w.kernel, (w.in_h, w.in_w), strict=True)
+    )
+    whole = columns == w.in_w
+    lines = np.where(whole, 1, rows[:, None])
+    taps = np.where(whole, rows[:, None] * columns, columns)  # of a line
+    groups = -(-w.in_c // 4)
+    return (
+        1,
+        groups,
+        groups * w.out_h,
+        groups * w.out_h * w.out_w,
+        w.in_c * w.out_h * w.out_w,
+        groups * int(lines.sum()),
+        groups * int((lines * (taps // 2)).sum()),
+        groups * int((lines * (taps % 2)).sum()),
+    )
+
+
+def global_avg_pool_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    h, w, c = ig.tensors[node.inputs[0]].shape
+    groups = -(-c // 4)
+    return (1, groups, c, groups * -(-h * w // 256), groups * (h * w // 2), groups * (h * w % 2))
+
+
 def global_avg_pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     h, w, c = ig.tensors[node.inputs[0]].shape
     return (1, c, c * h * w)
@@ -373,6 +402,9 @@ FEATURES: Mapping[str, FeatureFunction] = {
     "tn_max_pool2d": pool,
     "tn_avg_pool2d": pool,
     "tn_global_avg_pool": global_avg_pool,
+    "tn_max_pool2d_dsp": pool_dsp,
+    "tn_avg_pool2d_dsp": pool_dsp,
+    "tn_global_avg_pool_dsp": global_avg_pool_dsp,
     "tn_lut": _elements,
     "tn_requantize": _elements,
     "tn_copy_blocks": copy_blocks,

@@ -17,6 +17,7 @@ from thumbnet.cost.lines import Lines, line_overlap
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 _LINES = ("dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise.c", "dsp/depthwise_channels.S")
+_POOL = ("dsp/tn_kernels_dsp.h", "dsp/tn_pool.h", "dsp/pool.S")
 _MAX_DOUBLED = 1 << 30  # accumulators are doubled before the high product
 _MAX_LANE = 1 << 23  # of the channel in the upper half of a dual lane
 
@@ -32,6 +33,10 @@ def choose_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
             return _dense(node, ig)
         case "add":
             return _add(node, ig)
+        case "max_pool2d" | "avg_pool2d":
+            return _pool(node, ig)
+        case "global_avg_pool" if ig.tensors[node.inputs[0]].shape[-1] >= 4:
+            return Kernel("tn_global_avg_pool_dsp", (*_POOL, "dsp/global_avg_pool.c"), 0, (Overlap(0, exact=True),))
     return None
 
 
@@ -102,6 +107,14 @@ def _scales_fit(node: IntegerNode, largest: npt.NDArray[np.int64]) -> bool:
     """Whether the scaled weights fit 16 bits, and the scaled sums 32."""
     scales = depthwise_scales(node, True)
     return bool(np.all((scales >= 2) & (scales <= 8)) and np.all(largest << np.clip(scales, 2, 8) < 1 << 31))
+
+
+def _pool(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
+    w = window_of(node, ig)
+    if w.in_c < 4 or (node.op == "avg_pool2d" and w.taps > 256):
+        return None
+    overlap = Overlap(0, exact=True) if raster_distance(w) <= 0 else None
+    return Kernel(f"tn_{node.op}_dsp", (*_POOL, f"dsp/{node.op}.c"), 0, (overlap,))
 
 
 def _kernel(

@@ -58,6 +58,9 @@ tn_conv2d_function tn_depthwise_conv2d_k5s2_dsp, tn_depthwise_conv2d_k5s2_positi
 void tn_dense_dsp(const tn_dense_dsp_params *p, const int8_t *in, int8_t *out);
 void tn_add_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
 void tn_add_even_dsp(const tn_add_dsp_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
+void tn_avg_pool2d_dsp(const tn_pool_params *p, const int8_t *in, int8_t *out);
+void tn_max_pool2d_dsp(const tn_pool_params *p, const int8_t *in, int8_t *out);
+void tn_global_avg_pool_dsp(const tn_global_avg_pool_params *p, const int8_t *in, int8_t *out);
 void tn_clamp_dsp(int8_t *values, uint32_t size, int32_t low, int32_t high);
 
 void tn_convolve_dsp(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch, tn_tail *tail);
