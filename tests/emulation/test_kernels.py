@@ -339,6 +339,20 @@ def test_sums(size, even, tmp_path: Path) -> None:
     assert_exact(b.graph(), tmp_path)
 
 
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("shift", [-18, -23, -1])
+def test_sums_of_all_pairs(even, shift, tmp_path: Path) -> None:
+    b = ProbeBuilder(shift + 40)
+    x = b.input(2 << 16)
+    b.add(b.slice(x, 0, 0, 1 << 16), b.slice(x, 0, 1 << 16, 2 << 16), even=even)
+    b.nodes[-1].attrs["shifts"][2] = shift
+    ig = b.graph()
+    assert used(ig)[-1] == ("tn_add_even_dsp" if even else "tn_add_dsp")
+    values = np.arange(-128, 128).astype(np.int8)
+    pairs = np.concatenate([np.repeat(values, 256), np.tile(values, 256)])
+    assert_exact(ig, tmp_path, target=load_target("stm32h743zi"), samples=pairs[None])
+
+
 @pytest.mark.parametrize("op", ["add", "sub", "mul"])
 @pytest.mark.parametrize("target", ["cortex-m0plus", "nrf52840"])
 def test_a_second_input_of_one_pixel_repeats(op, target, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     """None where scales are not as TFLite Micro makes them, or an operand repeats or is constant."""
     exact, shifts = exact_input(node), node.attrs["shifts"]
     sizes = [ig.tensors[v].bytes for v in (*node.inputs, node.name)]
-    if exact is None or sizes != [sizes[-1]] * 3 or node.attrs["left_shift"] != 20 or not -31 <= shifts[2] <= -1:
+    if exact is None or sizes != [sizes[-1]] * 3 or node.attrs["left_shift"] != 20 or not -23 <= shifts[2] <= -1:
         return None
     even = even_inputs(node)
     if not even and not -31 <= shifts[1 - exact] <= -1:

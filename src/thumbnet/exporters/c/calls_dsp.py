@@ -55,14 +55,16 @@ def _add(site: Site) -> Call:
     assert exact is not None  # or the kernel would not have been chosen
     other = 1 - exact
     even = even_inputs(site.node)
+    shift, out_shift = 0 if even else -int(attrs["shifts"][other]) - 1, -int(attrs["shifts"][2]) - 1
     fields: dict[str, int | str] = {
-        "multiplier": int(attrs["multipliers"][other]),
-        "shift": 0 if even else -int(attrs["shifts"][other]) - 1,
-        "constant_x": -(site.zero_point(exact) << 19),
-        "constant_y": -(site.zero_point(other) << (22 if even else 21)),
         "out_multiplier": int(attrs["multipliers"][2]),
-        "out_shift": -int(attrs["shifts"][2]) - 1,
-        "rounding": 1 + 2 * site.out_zero_point,
+        "out_shift": out_shift,
+        "out_rounding": (1 + 2 * site.out_zero_point) * (1 << out_shift),
+        "multiplier": int(attrs["multipliers"][other]),
+        "shift": shift,
+        "rounding": 1 << shift,
+        "constant_x": -(site.zero_point(exact) << 20),
+        "constant_y": -(site.zero_point(other) << (22 if even else 21)),
         "size": site.size,
     }
     return with_params(site, "tn_add_dsp_params", fields, site.inputs[exact], site.inputs[other], site.output)

@@ -9,41 +9,44 @@
  *   other = high(constant_y + (y << lead), multiplier) adjusted for its sign >> shift, plus 1, halved
  *   sum   = constant_x + (x << 19) + other
  *   out   = ssat8((high(2 sum, out_multiplier) adjusted for its sign >> out_shift) + 1 + 2 zero_point, halved)
- * `lead` is 21, in tn_add_even_dsp 22: there `other` has the same scale and is halved exactly too.
+ * `lead` is 21, in tn_add_even_dsp 22: there `other` has the same scale and is halved exactly too. What is added behind a
+ * shift goes before it, as the addend of the high product, and with it the -1 of negative products: a product that rounds
+ * to 0 gets it too where its factor is negative, which the halving swallows.
  * Order: four elements at a time, read before they are written. Up to three beyond `size` are computed and not stored.
  */
     .syntax unified
     .thumb
 
-    .set MULTIPLIER, 0   /* and shift - 1, constant_x, constant_y, out_multiplier */
-    .set OUT_SHIFT, 20   /* right shift - 1 */
-    .set ROUNDING, 24    /* 1 + 2 zero_point */
-    .set SIZE, 28
+    .set FIRST, 12 /* multiplier, shift - 1, rounding, constant_x, constant_y; before it those of the sum */
+    .set SIZE, 32
 
-    /* r6 exact, r7 other (int8 in bits 0-7 after rotation), r8 multiplier, r9 shift, r10 constant_x, r11 constant_y */
-    .macro element result, rotation, lead
+    /* Twice the sum of one element. r12 exact, lr other (int8 in bits 0-7 after rotation), r7 multiplier, r8 shift,
+     * r9 rounding, r10 twice constant_x, r11 constant_y; r0 is lost. `sum` may be lr, for the last element. */
+    .macro twice sum, rotation, lead
     .if \rotation
-    sxtb r4, r6, ror #\rotation
-    sxtb r5, r7, ror #\rotation
+    sxtb r0, lr, ror #\rotation
     .else
-    sxtb r4, r6
-    sxtb r5, r7
+    sxtb r0, lr
     .endif
-    add r5, r11, r5, lsl #\lead
-    smmulr r5, r5, r8
-    add r4, r10, r4, lsl #19
-    add r5, r5, r5, asr #31
-    asr r5, r5, r9
-    add r5, r5, #1
-    add r4, r4, r5, asr #1
-    ldrd r5, lr, [r0, #16] /* out_multiplier, out_shift */
-    lsl r4, r4, #1
-    smmulr r4, r4, r5
-    ldr r5, [r0, #ROUNDING]
-    add r4, r4, r4, asr #31
-    asr r4, r4, lr
-    add r4, r4, r5
-    ssat \result, #8, r4, asr #1
+    add r0, r11, r0, lsl #\lead
+    add \sum, r9, r0, asr #31
+    smmlar r0, r0, r7, \sum
+    .if \rotation
+    sxtb \sum, r12, ror #\rotation
+    .else
+    sxtb \sum, r12
+    .endif
+    add \sum, r10, \sum, lsl #20
+    asr r0, r0, r8
+    bic r0, r0, #1
+    add \sum, \sum, r0
+    .endm
+
+    .macro requantize sum
+    add r0, r9, \sum, asr #31
+    smmlar \sum, \sum, r7, r0
+    asr \sum, \sum, r8
+    ssat \sum, #8, \sum, asr #1
     .endm
 
     .macro add_tensors name, lead
@@ -53,39 +56,42 @@
     .type \name, %function
     .thumb_func
 \name:
-    push {r4, r5, r6, r7, r8, r9, r10, r11, lr}
-    ldr r8, [r0, #SIZE]
-    push {r8}
-    ldm r0, {r8, r9, r10, r11}
-1:  ldr r6, [r1], #4
-    ldr r7, [r2], #4
-    element r12, 0, \lead
-    push {r12}
-    element r12, 8, \lead
-    push {r12}
-    element r12, 16, \lead
-    push {r12}
-    element r12, 24, \lead
-    pop {r4, r5, r6} /* third, second, first */
-    ldr r7, [sp]
-    subs r7, r7, #4
-    str r7, [sp]
-    blt 2f
-    strb r6, [r3], #1
-    strb r5, [r3], #1
+    ldr r12, [r0, #SIZE]
+    add r12, r12, r3
+    subs r12, r12, #4
+    push {r0, r4, r5, r6, r7, r8, r9, r10, r11, r12, lr} /* parameters; where the last four outputs begin */
+1:  ldr r0, [sp]
+    ldr r12, [r1], #4
+    ldr lr, [r2], #4
+    adds r0, r0, #FIRST
+    ldm r0, {r7, r8, r9, r10, r11}
+    twice r4, 0, \lead
+    twice r5, 8, \lead
+    twice r6, 16, \lead
+    twice lr, 24, \lead
+    ldr r0, [sp]
+    ldm r0, {r7, r8, r9}
+    requantize r4
+    requantize r5
+    requantize r6
+    requantize lr
+    ldr r0, [sp, #36]
+    cmp r3, r0
+    bhi 2f
     strb r4, [r3], #1
-    strb r12, [r3], #1
-    bgt 1b
+    strb r5, [r3], #1
+    strb r6, [r3], #1
+    strb lr, [r3], #1
+    bne 1b
     b 3f
-2:  strb r6, [r3], #1 /* r7 is -3 to -1: one to three are left */
-    cmn r7, #3
-    itt gt
-    strbgt r5, [r3], #1
-    cmngt r7, #2
+2:  subs r0, r0, r3 /* -3 to -1: one to three are left */
+    strb r4, [r3]
+    adds r0, r0, #2
+    it pl
+    strbpl r5, [r3, #1]
     it gt
-    strbgt r4, [r3]
-3:  pop {r4}
-    pop {r4, r5, r6, r7, r8, r9, r10, r11, pc}
+    strbgt r6, [r3, #2]
+3:  pop {r0, r4, r5, r6, r7, r8, r9, r10, r11, r12, pc}
     .size \name, . - \name
     .endm
 

@@ -40,12 +40,13 @@ typedef struct {
 
 /* Sums: see add.S, which knows these offsets. */
 typedef struct {
-    int32_t multiplier; /* of the other input */
-    int32_t shift;      /* right shift - 1 */
-    int32_t constant_x, constant_y;
     int32_t out_multiplier;
-    int32_t out_shift; /* right shift - 1 */
-    int32_t rounding;  /* 1 + 2 zero_point */
+    int32_t out_shift;    /* right shift - 1 */
+    int32_t out_rounding; /* (1 + 2 zero_point) << out_shift */
+    int32_t multiplier;   /* of the other input */
+    int32_t shift;        /* right shift - 1 */
+    int32_t rounding;     /* 1 << shift */
+    int32_t constant_x, constant_y;
     uint32_t size;
 } tn_add_dsp_params;
 
