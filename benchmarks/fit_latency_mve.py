@@ -55,6 +55,10 @@ def probes(function: str) -> list[Probe]:
             found = [*narrow_probes(), *clamped_probes((1, 1))]
         case "tn_depthwise_conv2d_mve":
             found = list(plane_probes())
+        case "tn_depthwise_conv2d_wide2_mve":
+            found = [*depthwise_probes((5,)), ((9, 8, 12), lambda b, x: b.depthwise_conv2d(x, (3, 3), dilation=(2, 2)))]
+        case "tn_depthwise_conv2d_wide4_mve":
+            found = list(depthwise_probes((7,)))
         case "tn_dense_mve":
             pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8), (90, 100))
             found = [((k,), lambda b, x, n=n, c=c: b.dense(x, n, (-128, c))) for k, n in pairs for c in (127, 20)]

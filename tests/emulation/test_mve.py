@@ -145,17 +145,18 @@ def test_windows_are_read_row_by_row_where_that_pays() -> None:
 
 
 @pytest.mark.parametrize("zero_point", [-128, -1, 127])
-@pytest.mark.parametrize("kind", ["conv2d", "conv2d_narrow", "depthwise_conv2d"])
+@pytest.mark.parametrize("kind", ["conv2d", "conv2d_narrow", "depthwise_conv2d", "depthwise_conv2d_wide2"])
 def test_every_rounding(kind: str, zero_point: int, tmp_path: Path) -> None:
     sums = accumulators()
     b = ProbeBuilder(0)
-    if kind == "depthwise_conv2d":
-        b.depthwise_conv2d(b.input(1, 1, sums.shape[1]), (1, 1))
+    if "depthwise" in kind:
+        b.depthwise_conv2d(b.input(1, 1, sums.shape[1]), (5, 5) if "wide" in kind else (1, 1))
     else:
         b.conv2d(b.input(1, 1, 17 if kind == "conv2d" else 1), sums.shape[1])
     ig = at_zero_point(b.graph(), zero_point)
     with_accumulators(ig.nodes[0], sums)
-    assert functions(ig, ig.nodes[0].op) == {f"tn_{kind}_positive_mve" if zero_point == -128 else f"tn_{kind}_mve"}
+    positive = "_positive" if zero_point == -128 and "wide" not in kind else ""
+    assert functions(ig, ig.nodes[0].op) == {f"tn_{kind}{positive}_mve"}
     assert_exact(ig, tmp_path, samples=np.zeros((1, *ig.tensors["input"].shape), np.int8))
 
 
@@ -185,6 +186,35 @@ def test_every_rounding_of_dense_layers(tmp_path: Path) -> None:
     assert_exact(ig, tmp_path, samples=np.zeros((1, 1), np.int8))
 
 
+WIDE = [  # shape, kernel, stride, padding, dilation
+    ((7, 9, 8), (5, 5), (1, 1), None, (1, 1)), ((9, 8, 5), (5, 5), (2, 2), None, (1, 1)),
+    ((8, 7, 13), (5, 4), (1, 3), (0, 3, 2, 1), (1, 1)), ((5, 5, 3), (5, 5), (1, 1), NO_PADDING, (1, 1)),
+    ((8, 8, 9), (7, 7), (1, 1), None, (1, 1)), ((9, 10, 4), (6, 8), (3, 2), (5, 7, 0, 3), (1, 1)),
+    ((12, 3, 6), (10, 3), (1, 1), (4, 1, 5, 1), (1, 1)), ((30, 1, 17), (20, 1), (1, 1), None, (1, 1)),
+    ((40, 1, 9), (33, 1), (2, 1), NO_PADDING, (1, 1)), ((1, 30, 7), (1, 25), (1, 2), None, (1, 1)),
+    ((8, 7, 8), (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)), ((9, 9, 5), (3, 3), (2, 1), (3, 3, 2, 3), (3, 3)),
+    ((6, 9, 4), (3, 2), (1, 1), (1, 0, 2, 3), (2, 4)), ((9, 5, 11), (2, 3), (1, 1), NO_PADDING, (5, 1)),
+    ((20, 1, 3), (4, 1), (1, 1), (0, 0, 9, 0), (7, 1)),
+]  # fmt: skip
+GAPS = [  # as WIDE, at most 16 bytes with the gaps
+    ((7, 6, 8), (2, 2), (1, 1), (1, 0, 1, 2), (2, 3)), ((5, 9, 6), (1, 3), (1, 1), None, (1, 4)),
+    ((9, 5, 3), (3, 1), (2, 2), (2, 0, 3, 0), (3, 1)), ((11, 1, 5), (4, 1), (1, 1), (3, 0, 3, 0), (3, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cases", "functions_of_them"), [
+    (WIDE, {"tn_depthwise_conv2d_wide2_mve", "tn_depthwise_conv2d_wide4_mve"}), (GAPS, {"tn_depthwise_conv2d_mve"}),
+])  # fmt: skip
+@pytest.mark.parametrize("clamp", [(-128, 127), (-7, 100)])
+def test_depthwise_of_large_windows_and_with_gaps(cases, functions_of_them, clamp, tmp_path: Path) -> None:
+    parts = Parts(3, 1000)
+    for shape, kernel, stride, padding, dilation in cases:
+        parts.keep(parts.b.depthwise_conv2d(parts.part(*shape), kernel, stride, padding, dilation, clamp=clamp))
+    ig = at_zero_point(parts.graph(), -3)
+    assert functions(ig, "depthwise_conv2d") == functions_of_them
+    assert_exact(ig, tmp_path)
+
+
 @pytest.mark.parametrize("zero_point", [-128, 7])
 def test_depthwise(zero_point: int, tmp_path: Path) -> None:
     parts = Parts(3, 800)
@@ -197,7 +227,7 @@ def test_depthwise(zero_point: int, tmp_path: Path) -> None:
 
 
 def test_what_does_not_meet_the_conditions_goes_to_other_kernels(tmp_path: Path) -> None:
-    """Left shifts, sums beyond 32 bits, groups, gaps and more than 16 taps in depthwise convolutions."""
+    """Left shifts, sums beyond 32 bits, groups, depthwise convolutions of many taps or several outputs an input."""
     for i in range(5):
         b = ProbeBuilder(i)
         x = b.input(6, 6, 8)
@@ -205,10 +235,10 @@ def test_what_does_not_meet_the_conditions_goes_to_other_kernels(tmp_path: Path)
             b.conv2d(x, 4)
         elif i == 2:
             b.conv2d(x, 4, groups=2)
+        elif i == 3:
+            b.depthwise_conv2d(x, multiplier=2)
         else:
-            b.depthwise_conv2d(
-                x, (3, 3) if i == 3 else (5, 5), dilation=(2, 2) if i == 3 else (1, 1), padding=(2, 2, 2, 2)
-            )
+            b.depthwise_conv2d(x, (9, 9), padding=(4, 4, 4, 4))
         ig = b.graph()
         if i == 0:
             ig.nodes[0].arrays["shift"][2] = 1
@@ -338,7 +368,9 @@ def test_results_are_written_over_inputs_as_near_as_is_said(tmp_path: Path, seed
         if rng.random() < 0.8:
             parts.keep(parts.b.conv2d(x, int(rng.integers(1, 40)), kernel, stride, padding))
         else:
-            parts.keep(parts.b.depthwise_conv2d(x, kernel, stride, padding))
+            dilation = tuple(int(min(2, k)) for k in rng.integers(1, 4, 2))
+            reach = tuple((k - 1) * d // 2 for k, d in zip(kernel, dilation, strict=True))
+            parts.keep(parts.b.depthwise_conv2d(x, kernel, stride, (*reach, *reach), dilation))
     ig = parts.graph()
     assert_exact(ig, tmp_path / str(seed), plan=tight(ig, "mve"))
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.cost.kernel import Kernel, Window, window_of
-from thumbnet.cost.kernels_mve import NARROW_TILE, PLANES, blocks_of, in_place, runs_of, turned
+from thumbnet.cost.kernels_mve import NARROW_TILE, PLANES, WIDE_BLOCKS, blocks_of, in_place, runs_of, turned
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 Features = tuple[float, ...]
@@ -169,28 +169,36 @@ def _tiles(w: Window) -> tuple[int, Bools]:
     return tiles, copied
 
 
-def depthwise_conv2d(w: Window, clamped: bool) -> Features:
-    w = turned(w)
+def _planes(w: Window) -> Features:
+    """Of tn_columns_mve.h: orders, and their taps; groups of eight channels, vectors that fill their planes, windows,
+    rows, rows inside of the image, and columns of those."""
     blocks = -(-w.out_c // PLANES)
-    groups = -(-w.out_c // 4)
     columns = max(0, min(w.in_w, w.pitch - w.padding[1]))
-    read = {y * w.stride[0] - w.padding[0] + i for y in range(w.out_h) for i in range(w.kernel[0])}
+    read = {y * w.stride[0] - w.padding[0] + i for y in range(w.out_h) for i in range(w.span)}
     loads = sum(row >= 0 for row in read)
-    partial = int(w.out_c % 4 > 0)
-    step = w.kernel[0] * w.stride[1]
-    pixels = w.out_h * w.out_w
     return (
-        1,
-        w.kernel[0],
-        w.kernel[0] * w.taps,
+        w.span,
+        w.span * w.taps,
         blocks,
-        blocks * w.kernel[0],
-        groups * w.kernel[0],
-        blocks * blocks_of(PLANES * w.pitch * w.kernel[0]),
+        blocks * blocks_of(PLANES * w.pitch * w.span),
         blocks * w.out_h,
         blocks * len(read),
         blocks * loads,
         blocks * loads * columns,
+    )
+
+
+def depthwise_conv2d(w: Window, clamped: bool) -> Features:
+    w = turned(w)
+    groups = -(-w.out_c // 4)
+    partial = int(w.out_c % 4 > 0)
+    step = w.span * w.stride[1]
+    pixels = w.out_h * w.out_w
+    return (
+        1,
+        *_planes(w),
+        -(-w.out_c // PLANES) * w.span,
+        groups * w.span,
         groups * w.out_h,
         groups * pixels,
         groups * pixels * (step not in (3, 6)),
@@ -198,6 +206,12 @@ def depthwise_conv2d(w: Window, clamped: bool) -> Features:
         partial * pixels,
         _clamps(clamped, pixels * w.out_c),
     )
+
+
+def depthwise_wide(w: Window, clamped: bool) -> Features:
+    w = turned(w)
+    rows = w.out_c * w.out_h
+    return (1, *_planes(w), rows, rows * -(-w.out_w // 4), _clamps(clamped, rows * w.out_w))
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -239,7 +253,7 @@ def _global_avg_pool(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Fea
 def _of_function(function: str) -> Callable[[Window, int, int, bool], Features]:
     def counts(w: Window, groups: int, strip: int, clamped: bool) -> Features:
         if "depthwise" in function:
-            return depthwise_conv2d(w, clamped)
+            return depthwise_wide(w, clamped) if "_wide" in function else depthwise_conv2d(w, clamped)
         return conv2d_narrow(w, clamped) if "_narrow" in function else conv2d(w, runs_of(w, function), clamped)
 
     return counts
@@ -250,7 +264,7 @@ CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
     f: _of_function(f)
     for kind in ("conv2d", "conv2d_rows", "conv2d_narrow", "depthwise_conv2d")
     for f in (f"tn_{kind}_mve", f"tn_{kind}_positive_mve")
-}
+} | {f: _of_function(f) for f in (f"tn_depthwise_conv2d_wide{n}_mve" for n in WIDE_BLOCKS)}
 
 FEATURES: Mapping[str, Callable[[IntegerNode, IntegerGraph, Kernel], Features]] = {
     "tn_dense_mve": _dense,

@@ -30,6 +30,8 @@ STRUCT_BYTES = {
     "tn_conv2d_rows_mve": 32,
     "tn_conv2d_narrow_mve": 32,
     "tn_depthwise_conv2d_mve": 32,
+    "tn_depthwise_conv2d_wide2_mve": 32,
+    "tn_depthwise_conv2d_wide4_mve": 32,
     "tn_dense_mve": 24,
     "tn_add_mve": 36,
     "tn_mul_mve": 24,

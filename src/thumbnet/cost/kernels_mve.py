@@ -26,7 +26,8 @@ from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 BLOCK = 16  # values that one instruction multiplies
 NARROW_TILE = 16  # TN_TILE in tn_narrow_mve.h
-PLANES = 8  # TN_PLANES in tn_depthwise_mve.h
+PLANES = 8  # TN_PLANES in tn_columns_mve.h
+WIDE_BLOCKS = (2, 4)  # of the kernels for large depthwise windows
 _HEADER = "mve/tn_kernels_mve.h"
 _COMMON = (_HEADER, "mve/tn_mve.h")
 
@@ -59,19 +60,19 @@ def blocks_of(values: int) -> int:
     return -(-values // BLOCK)
 
 
-def is_positive(kernel: Kernel) -> bool:
-    """Whether the kernel leaves out what only outputs below the zero point need."""
-    return kernel.function.endswith("_positive_mve")
-
-
 def turned(w: Window) -> Window:
     """The same depthwise convolution with its rows as columns, where images are one pixel wide."""
     if (w.in_w, w.out_w, w.kernel[1], w.padding[1]) != (1, 1, 1, 0):
         return w
     return replace(
         w, in_h=1, out_h=1, in_w=w.in_h, out_w=w.out_h, kernel=(1, w.kernel[0]), stride=(1, w.stride[0]),
-        padding=(0, w.padding[0]),
+        dilation=(1, w.dilation[0]), padding=(0, w.padding[0]),
     )  # fmt: skip
+
+
+def plane_blocks(w: Window) -> int:
+    """Blocks of 16 bytes that a window of a depthwise convolution takes in a plane, gaps included."""
+    return blocks_of(w.span * ((w.kernel[1] - 1) * w.dilation[1] + 1))
 
 
 def runs_of(w: Window, function: str) -> int:
@@ -148,15 +149,35 @@ def _inner(size: int, count: int, span: int, stride: int, padding: int) -> int:
 
 def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     w = turned(window_of(node, ig))
-    suffix = _suffix(node, ig)
-    if w.taps > BLOCK or w.dilation != (1, 1) or w.in_c != w.out_c or suffix is None or not _sums_fit(node, ig):
+    suffix, blocks = _suffix(node, ig), plane_blocks(w)
+    if w.in_c != w.out_c or suffix is None or not _sums_fit(node, ig):
         return None
-    plane = w.pitch * w.kernel[0]
+    plane = w.pitch * w.span
     if plane * (PLANES - 1) >= 1 << 16:
         return None
-    scratch = BLOCK * (1 + PLANES) * w.kernel[0] + PLANES * plane + BLOCK + (PLANES * w.out_w if w.out_c % 4 else 0)
-    sources = (f"mve/depthwise_conv2d{suffix}.c", "mve/tn_depthwise_mve.h", "mve/planes.S")
-    return _kernel(node, f"tn_depthwise_conv2d{suffix}_mve", sources, scratch, strip_overlap(w, 1))
+    overlap = strip_overlap(w, 1)
+    if blocks == 1:
+        scratch = BLOCK * (1 + PLANES) * w.span + PLANES * plane + BLOCK + (PLANES * w.out_w if w.out_c % 4 else 0)
+        sources = (
+            f"mve/depthwise_conv2d{suffix}.c",
+            "mve/tn_columns_mve.h",
+            "mve/columns.c",
+            "mve/tn_depthwise_mve.h",
+            "mve/planes.S",
+        )
+        return _kernel(node, f"tn_depthwise_conv2d{suffix}_mve", sources, scratch, overlap)
+    wide = next((n for n in WIDE_BLOCKS if n >= blocks), None)
+    if wide is None or not _shifts_within(node, -1):
+        return None
+    scratch = BLOCK * wide * (w.span + 1) + PLANES * plane + 3 * w.span * w.stride[1]
+    sources = (
+        "mve/tn_columns_mve.h",
+        "mve/columns.c",
+        "mve/tn_scale_mve.h",
+        "mve/tn_wide_mve.h",
+        f"mve/depthwise_conv2d_wide{wide}.c",
+    )
+    return _kernel(node, f"tn_depthwise_conv2d_wide{wide}_mve", sources, scratch, overlap)
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:

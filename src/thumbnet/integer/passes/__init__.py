@@ -12,6 +12,7 @@ from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.passes.common_nodes import common_nodes
 from thumbnet.integer.passes.dead_channels import dead_channels
 from thumbnet.integer.passes.dead_nodes import dead_nodes
+from thumbnet.integer.passes.depthwise_forms import depthwise_forms
 from thumbnet.integer.passes.drop_softmax import drop_softmax
 from thumbnet.integer.passes.fold_pad import fold_pad
 from thumbnet.integer.passes.fuse_clamps import fuse_clamps
@@ -32,6 +33,7 @@ PASSES: tuple[Pass, ...] = (
     remove_identity,
     merge_moves,
     fold_pad,
+    depthwise_forms,
     fuse_clamps,
     fuse_tables,
     silence_constants,
@@ -75,6 +77,7 @@ __all__ = [
     "common_nodes",
     "dead_channels",
     "dead_nodes",
+    "depthwise_forms",
     "drop_softmax",
     "fold_pad",
     "fuse_clamps",

@@ -7,6 +7,8 @@ from math import prod
 
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+
 
 def lossless_report(before: IntegerGraph, after: IntegerGraph) -> list[str]:
     """One line per kind of saving, then multiply-accumulates and weight bytes; empty where nothing changed."""
@@ -35,7 +37,8 @@ def _macs(ig: IntegerGraph, node: IntegerNode) -> int:
 
 
 def _nodes(before: IntegerGraph, after: IntegerGraph) -> list[str]:
-    fewer = Counter(n.op for n in before.nodes)
+    kept = {n.name: n.op for n in after.nodes if n.op in _CONVOLUTIONS}  # one may have become the other
+    fewer = Counter(kept.get(n.name, n.op) if n.op in _CONVOLUTIONS else n.op for n in before.nodes)
     fewer.subtract(Counter(n.op for n in after.nodes))
     return [
         f"{count} {op} node{'s' if count > 1 else ''} removed, folded or merged."

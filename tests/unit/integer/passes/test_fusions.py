@@ -15,7 +15,7 @@ from integer_pass_cases import assert_lossless, random_weights, weighted
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer import build
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
-from thumbnet.integer.passes import fold_pad, fuse_clamps, fuse_tables, trim_windows, validate
+from thumbnet.integer.passes import depthwise_forms, fold_pad, fuse_clamps, fuse_tables, trim_windows, validate
 from thumbnet.integer.passes.elementwise import STORED, table_of
 from thumbnet.integer.passes.windows import kernel_of
 from thumbnet.integer.simulate import run
@@ -30,6 +30,38 @@ def like(name: str, *shape: int, scale: float = 0.05, zero_point: int = 3) -> QT
 
 def ops(ig: IntegerGraph) -> list[str]:
     return [n.op for n in ig.nodes]
+
+
+# --- depthwise_forms
+
+
+def test_a_depthwise_convolution_of_one_channel_is_a_convolution() -> None:
+    x, y = like("x", 6, 5, 1), like("y", 3, 6, 7)
+    node = weighted("depthwise_conv2d", x, y, random_weights(1, 3, 2, 7), range(7), stride=[2, 1], padding=[1, 1, 0, 1])
+    before = graph_of([x, y], [x], [node])
+    after = depthwise_forms(before)
+    assert ops(after) == ["conv2d"]
+    assert assert_lossless(before, after)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_group_for_each_channel_is_depthwise(multiplier: int) -> None:
+    x, y = like("x", 6, 5, 4), like("y", 4, 4, 4 * multiplier)
+    node = weighted("conv2d", x, y, random_weights(1, 4 * multiplier, 3, 2, 1), groups=4)
+    before = graph_of([x, y], [x], [node])
+    after = depthwise_forms(before)
+    assert ops(after) == ["depthwise_conv2d"]
+    assert assert_lossless(before, after)
+
+
+def test_other_convolutions_stay_what_they_are() -> None:
+    x, y, z = like("x", 6, 5, 4), like("y", 4, 4, 8), like("z", 4, 4, 8)
+    nodes = [
+        weighted("conv2d", x, y, random_weights(1, 8, 3, 2, 2), groups=2),
+        weighted("depthwise_conv2d", y, z, random_weights(1, 1, 1, 8)),
+    ]
+    before = graph_of([x, y, z], [x], nodes)
+    assert depthwise_forms(before) is before
 
 
 # --- fold_pad

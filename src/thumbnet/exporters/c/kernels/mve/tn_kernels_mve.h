@@ -78,6 +78,7 @@ typedef struct {
 tn_conv2d_function tn_conv2d_mve, tn_conv2d_positive_mve, tn_conv2d_rows_mve, tn_conv2d_rows_positive_mve;
 tn_conv2d_function tn_conv2d_narrow_mve, tn_conv2d_narrow_positive_mve;
 tn_conv2d_function tn_depthwise_conv2d_mve, tn_depthwise_conv2d_positive_mve;
+tn_conv2d_function tn_depthwise_conv2d_wide2_mve, tn_depthwise_conv2d_wide4_mve;
 void tn_dense_mve(const tn_dense_mve_params *p, const int8_t *in, int8_t *out);
 void tn_add_mve(const tn_add_mve_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
 void tn_add_positive_mve(const tn_add_mve_params *p, const int8_t *exact, const int8_t *other, int8_t *out);
