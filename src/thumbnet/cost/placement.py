@@ -20,6 +20,7 @@ from thumbnet.cost.kernel import Overlap
 IMPROVEMENT_ROUNDS = 24
 MAX_NODES = 2000  # of branch and bound
 FIRST_NODES = 64  # before the first new start; then twice as many
+MAX_VISITS = 1_000_000  # of pairs: a node visits all of them, so a large problem gets fewer nodes
 
 Way = tuple[tuple[int, int, int], ...]  # (a, b, w) each: offset[b] >= offset[a] + w
 
@@ -63,13 +64,13 @@ def place(problem: Problem, orders: Sequence[Sequence[int]], bound: int, max_nod
     """The best placement found, given `orders` to try first fit in and a known lower `bound` of the peak.
 
     Where first fit does not meet the bound, branch and bound looks for placements of the bound's size, then between it
-    and the best, with `max_nodes` nodes in all. A capacity that is refuted raises the bound.
-    Deterministic.
+    and the best, with `max_nodes` nodes in all, fewer where there are many pairs. A capacity that is refuted raises the
+    bound. Deterministic.
     """
     peak, best = _by_first_fit(problem, orders, bound)
     weights = [1] * len(problem.ways)
     failed = bound - problem.step  # the largest capacity for which nothing was found, proven or not
-    capacity, left, nodes = bound, max_nodes, FIRST_NODES
+    capacity, left, nodes = bound, min(max_nodes, MAX_VISITS // max(1, len(problem.pairs))), FIRST_NODES
     while left > 0 and bound < peak:
         search = _Search(problem, capacity, min(left, nodes), weights)
         found = search.run()
