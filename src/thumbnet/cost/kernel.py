@@ -149,6 +149,16 @@ def even_inputs(node: IntegerNode) -> bool:
     return list(node.attrs["multipliers"][:2]) == [1 << 30] * 2 and list(node.attrs["shifts"][:2]) == [0, 0]
 
 
+def sums_as_tflm(node: IntegerNode, ig: IntegerGraph, most: int = 31) -> bool:
+    """Whether a sum has the scales that TFLite Micro gives it, its last shift at most `most` to the right, and two
+    operands as large as the output, neither a constant."""
+    exact, shifts = exact_input(node), node.attrs["shifts"]
+    sizes = [ig.tensors[v].bytes for v in (*node.inputs, node.name)]
+    if exact is None or sizes != [sizes[-1]] * 3 or node.attrs["left_shift"] != 20 or not -most <= shifts[2] <= -1:
+        return False
+    return even_inputs(node) or -31 <= shifts[1 - exact] <= -1
+
+
 def first_inputs(w: Window) -> npt.NDArray[np.int64]:
     """The first byte of the input that is read for each pixel, in raster order, or for a later one: [pixels].
 

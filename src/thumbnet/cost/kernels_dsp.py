@@ -9,8 +9,8 @@ from thumbnet.cost.kernel import (
     Kernel,
     Overlap,
     even_inputs,
-    exact_input,
     raster_distance,
+    sums_as_tflm,
     window_of,
 )
 from thumbnet.cost.lines import Lines, line_overlap
@@ -59,15 +59,9 @@ def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    """None where scales are not as TFLite Micro makes them, or an operand repeats or is constant."""
-    exact, shifts = exact_input(node), node.attrs["shifts"]
-    sizes = [ig.tensors[v].bytes for v in (*node.inputs, node.name)]
-    if exact is None or sizes != [sizes[-1]] * 3 or node.attrs["left_shift"] != 20 or not -23 <= shifts[2] <= -1:
+    if not sums_as_tflm(node, ig, 23):
         return None
-    even = even_inputs(node)
-    if not even and not -31 <= shifts[1 - exact] <= -1:
-        return None
-    function = "tn_add_even_dsp" if even else "tn_add_dsp"
+    function = "tn_add_even_dsp" if even_inputs(node) else "tn_add_dsp"
     return _kernel(node, function, ("dsp/add.S",), 0, Overlap(0), Overlap(0))
 
 

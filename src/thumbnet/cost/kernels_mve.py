@@ -13,11 +13,10 @@ from thumbnet.cost.kernel import (
     Overlap,
     Window,
     channel_overlap,
-    even_inputs,
-    exact_input,
     first_inputs,
     raster_distance,
     strip_overlap,
+    sums_as_tflm,
     whole_inputs,
     window_of,
 )
@@ -188,12 +187,7 @@ def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    """None where scales are not as TFLite Micro makes them, or an operand repeats or is constant."""
-    exact, shifts = exact_input(node), node.attrs["shifts"]
-    sizes = [ig.tensors[v].bytes for v in (*node.inputs, node.name)]
-    if exact is None or sizes != [sizes[-1]] * 3 or node.attrs["left_shift"] != 20 or not -31 <= shifts[2] <= -1:
-        return None
-    if not even_inputs(node) and not -31 <= shifts[1 - exact] <= -1:
+    if not sums_as_tflm(node, ig):
         return None
     suffix = "_positive" if node.clamp[0] >= ig.tensors[node.name].zero_point else ""
     sources = ("mve/tn_scale_mve.h", "mve/tn_add_mve.h", f"mve/add{suffix}.c")

@@ -10,9 +10,9 @@ from thumbnet.cost.kernel import (
     Overlap,
     Window,
     even_inputs,
-    exact_input,
     raster_distance,
     strip_overlap,
+    sums_as_tflm,
     window_of,
 )
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -81,15 +81,9 @@ def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    """None where scales are not as TFLite Micro makes them, or an input repeats."""
-    exact, shifts = exact_input(node), node.attrs["shifts"]
-    sizes = {ig.tensors[v].bytes for v in (*node.inputs, node.name)}
-    if exact is None or len(sizes) != 1 or node.attrs["left_shift"] != 20 or not -31 <= shifts[2] <= -1:
+    if not sums_as_tflm(node, ig):
         return None
-    even = even_inputs(node)
-    if not even and not -31 <= shifts[1 - exact] <= -1:
-        return None
-    function = "tn_add_even_v7m" if even else "tn_add_v7m"
+    function = "tn_add_even_v7m" if even_inputs(node) else "tn_add_v7m"
     return _kernel(node, function, ["v7m/add.S"], 0, Overlap(0), Overlap(0))
 
 
