@@ -153,7 +153,7 @@ def compile_model(
         parts=parts,
         stack_bytes=stack,
     )
-    laid_out = lay_out(files, layout, name=source.name, target=board, stack_bytes=stack)
+    laid_out = lay_out(files, layout, name=source.name, target=board)
     places = {path: place(path, layout) for path in files if place(path, layout) in laid_out}
     compiled.forget(folder)
     write_firmware(folder, laid_out)

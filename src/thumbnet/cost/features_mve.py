@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from thumbnet.cost.kernel import Kernel, Window, window_of
 from thumbnet.cost.kernels_mve import NARROW_TILE, PLANES, WIDE_BLOCKS, blocks_of, in_place, runs_of, turned
+from thumbnet.integer.binary import operands_of
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 Features = tuple[float, ...]
@@ -226,7 +227,8 @@ def _sums(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
 
 
 def _products(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
-    size, length = ig.tensors[node.name].bytes, ig.tensors[node.inputs[1]].bytes
+    size = ig.tensors[node.name].bytes
+    length = min(t.bytes for t in operands_of(node, [ig.tensors[v] for v in node.inputs]))
     rows = size // length
     return (1, rows, rows * (length // 4), rows * (length % 4 > 0), _clamps(kernel.clamped, size))
 

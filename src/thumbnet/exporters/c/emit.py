@@ -60,7 +60,7 @@ def emit(
         "notes": [spell.comment(note) for note in notes],
         "layers": layers(ig, plan, units),
         "arena": arena_map(ig, plan),
-        "stack_bytes": None if stack_bytes is None else stack_bound(stack_bytes, target.core.isa),
+        "stack_bytes": None if stack_bytes is None else stack_bound(stack_bytes, target.core.isa, plan),
         "sources": [_flat(s) for s in sources if not s.endswith(".h")],
         "headers": _headers(sources),
         "cmsis_nn": any(s.startswith("cmsis_nn/") for s in sources),
@@ -74,10 +74,11 @@ def emit(
     return out | _kernel_files(sources)
 
 
-def stack_bound(estimated: int, isa: Isa) -> int:
+def stack_bound(estimated: int, isa: Isa, plan: ArenaPlan) -> int:
     """Bytes that suffice with gcc and clang, -O2 and -Os, in 32s: their frames differ by up to 60, and by up to 240
-    where they use vector registers in the generic kernels."""
-    return -(-(estimated + (256 if isa == "mve" else 64)) // 32) * 32
+    where they use vector registers in the generic kernels. `model_invoke` may keep every address that recurs."""
+    addresses = len({b.offset for b in plan.buffers})
+    return -(-(estimated + (256 if isa == "mve" else 64) + 4 * addresses) // 32) * 32
 
 
 def write_firmware(folder: Path, content: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from thumbnet.errors import UsageError
 from thumbnet.exporters.c import spell
-from thumbnet.exporters.c.emit import stack_bound, template
+from thumbnet.exporters.c.emit import template
 from thumbnet.targets.target import Isa, Target
 
 Layout = Literal["cmake", "arduino", "platformio", "zephyr"]
@@ -22,9 +22,12 @@ MAX_NAME = 40  # Arduino allows 63 characters of a library's name, PlatformIO 50
 VERSION = "1.0.0"  # of the library; every tool wants one, and it is the user's to count up
 _OWN = ("main.c", "CMakeLists.txt", "README.txt")  # files that a layout has its own counterparts of
 
+_STACK_BYTES = 1280  # where model.h states no bound: the kernels are not ours
+
 # What Zephyr's configuration must say of a core before kernels of that instruction set assemble and run.
 _ZEPHYR_NEEDS: Mapping[Isa, tuple[str, ...]] = {
     "generic": ("CPU_CORTEX_M",),
+    "v7m": ("ARMV7_M_ARMV8_M_MAINLINE",),
     "dsp": ("CPU_CORTEX_M4", "CPU_CORTEX_M7", "ARMV8_M_DSP"),
     "mve": ("ARMV8_1_M_MVEI",),
 }
@@ -38,18 +41,15 @@ def check_layout(layout: str) -> Layout:
     raise UsageError(f"There is no layout '{layout}'.", f"Choose one of {', '.join(LAYOUTS)}.")
 
 
-def lay_out(
-    files: Mapping[str, str], layout: Layout, *, name: str, target: Target, stack_bytes: int | None = None
-) -> dict[str, str]:
+def lay_out(files: Mapping[str, str], layout: Layout, *, name: str, target: Target) -> dict[str, str]:
     """The files of `emit`, by the relative paths they have in `layout`, and what that layout needs besides.
 
-    `name` is the network's: library, example and configuration symbol are called after it. `stack_bytes` as for
-    `emit`.
+    `name` is the network's: library, example and configuration symbol are called after it.
     """
     if layout == "cmake":
         return dict(files)
     moved = {place(path, layout): text for path, text in files.items() if path not in _OWN and path != "test_vector.h"}
-    return moved | _MORE[layout](_Words.of(name, target, files, stack_bytes))
+    return moved | _MORE[layout](_Words.of(name, target, files))
 
 
 def place(path: str, layout: Layout) -> str:
@@ -68,10 +68,10 @@ class _Words:
     values: Mapping[str, Any]
 
     @staticmethod
-    def of(name: str, target: Target, files: Mapping[str, str], stack_bytes: int | None) -> _Words:
+    def of(name: str, target: Target, files: Mapping[str, str]) -> _Words:
         slug = _slug(name)
         words = slug.replace("-", "_")
-        arena = re.search(r"MODEL_ARENA_BYTES (\d+)", files["model.h"])
+        stated = dict(re.findall(r"MODEL_(ARENA|STACK)_BYTES (\d+)", files["model.h"]))
         needs = _ZEPHYR_NEEDS[target.core.isa]
         values = {
             "slug": slug,
@@ -83,8 +83,8 @@ class _Words:
             "target": spell.comment(f"{target.title} ({target.core.name})"),
             "isa": target.core.isa,
             "needs": needs,
-            "arena_bytes": int(arena[1]) if arena else 0,
-            "stack_bytes": stack_bound(1024 if stack_bytes is None else stack_bytes, target.core.isa),
+            "arena_bytes": int(stated["ARENA"]),
+            "stack_bytes": int(stated.get("STACK", _STACK_BYTES)),
             "test_vector": "test_vector.h" in files,
         }
         return _Words(slug, files, values)
