@@ -83,6 +83,16 @@ def rows() -> IntegerGraph:
     return b.graph()
 
 
+def bottlenecks() -> IntegerGraph:
+    """Two expansions, the first of which needs most memory."""
+    b = ProbeBuilder(2)
+    x = b.input(24, 24, 8)
+    for wide in (48, 32):
+        x = b.conv2d(b.depthwise_conv2d(b.conv2d(x, wide, clamp=(0, 127))), 8)
+    b.dense(b.reshape(b.global_avg_pool(x), 8), 2)
+    return b.graph()
+
+
 def operations() -> IntegerGraph:
     """Every operation by itself, in some of the shapes that it may have."""
     return together({f"{op}{seed}": drawn(op, seed) for op in CASES for seed in range(3)})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from firmware_networks import bottlenecks
 from tflite_files import Model
 from training_cases import quantized_network
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ import thumbnet.importers.tflite
 from thumbnet.cli import app
 from thumbnet.cost.latency import macs
 from thumbnet.emulation import qemu
-from thumbnet.errors import DataError, ModelError, RunError, UsageError
+from thumbnet.errors import DataError, InfeasibleError, ModelError, RunError, UsageError
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer import simulate
 
@@ -92,6 +93,22 @@ def test_every_layout_can_be_verified_and_profiled(model: Path, layout: str, tmp
     (folder / "src/model.c").unlink()
     with pytest.raises(RunError, match=r"src/model\.c"):
         thumbnet.verify(folder)
+
+
+def test_a_limit_of_ram_is_kept_remembered_and_refused_where_nothing_fits(tmp_path: Path) -> None:
+    ig, folder = bottlenecks(), tmp_path / "fw"
+    least, limited = (thumbnet.compile(ig, "cortex-m4", folder, ram=ram) for ram in (None, "24000"))
+    assert least.costs is not None
+    assert limited.costs is not None
+    assert least.costs.ram_bytes < limited.costs.ram_bytes <= 24000
+    assert least.costs.instructions > limited.costs.instructions
+    assert thumbnet.profile(folder).arena_bytes == limited.costs.arena_bytes
+    ig.save(tmp_path / "integer.json")
+    command = ["compile", str(tmp_path / "integer.json"), "--target", "cortex-m4", "-o", str(folder), "--quiet"]
+    refused = CliRunner().invoke(app, [*command, "--ram", str(least.costs.ram_bytes - 400)])
+    assert isinstance(refused.exception, InfeasibleError)
+    assert "of RAM on a cortex-m4 at least" in str(refused.exception)
+    assert thumbnet.verify(folder).bit_exact  # what was there is untouched
 
 
 def test_another_layout_takes_the_place_of_the_first(model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from thumbnet import compiled
 from thumbnet.compiler import costs_of, figures, oracle_of
-from thumbnet.cost import estimate, plan_arena, schedule
+from thumbnet.cost import estimate
+from thumbnet.cost.limit import Cascades, cascades, within
 from thumbnet.cost.order import reordered
 from thumbnet.cost.peak import Peak, peak
 from thumbnet.emulation.cmsis_nn import locate
@@ -37,10 +38,12 @@ class Profile:
     target: Target
     costs: Costs
     peak: Peak
+    cascades: Cascades | None
 
     def json(self) -> dict[str, Any]:
         head = {"model": self.graph.name, "target": self.target.name, "core": self.target.core.name}
-        return {**head, **figures(self.graph, self.costs, None), "peak": self.peak.json()}
+        more = {"peak": self.peak.json(), "cascades": self.cascades.json() if self.cascades else None}
+        return {**head, **figures(self.graph, self.costs, None), **more}
 
 
 def profile(
@@ -73,9 +76,17 @@ def profile_fully(
         )
     board = load_target(target) if target else _target_of(model)
     graph = _integer_graph(model, input_shape, weights, board.core.isa)
-    units = schedule(graph, board.core.isa)
-    plan = plan_arena(graph, board.core.isa, units)
-    return Profile(graph, board, estimate(graph, board, plan, units), peak(graph, plan))
+    units, plan = within(graph, board, _limit_of(model))
+    costs = estimate(graph, board, plan, units)
+    return Profile(graph, board, costs, peak(graph, plan), cascades(graph, board, units, plan))
+
+
+def _limit_of(model: Any) -> int | None:
+    """The limit of RAM that a firmware was compiled for."""
+    if isinstance(model, str | Path) and compiled.is_compiled(Path(model)):
+        limit = compiled.read_options(Path(model)).get("ram")
+        return limit if isinstance(limit, int) else None
+    return None
 
 
 def _target_of(model: Any) -> Target:

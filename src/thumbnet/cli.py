@@ -172,6 +172,10 @@ def compile_(
     softmax: Annotated[str, typer.Option(help="keep, or drop: leave a final softmax to the application.")] = "keep",
     lossless: Annotated[bool, typer.Option(help="Take away all that no output byte depends on.")] = True,
     kernels: Annotated[str, typer.Option(help="thumbnet, or cmsis-nn: calls of Arm's library.")] = "thumbnet",
+    ram: Annotated[
+        str | None,
+        typer.Option(help="RAM limit, such as 32KB: as fast as it allows. Left out: as little RAM as possible."),
+    ] = None,
     cmsis_nn: CmsisNN = None,
     inputs: Annotated[Path | None, typer.Option(help="Samples for the proof besides random ones: .npy.")] = None,
     json_file: Json = None,
@@ -201,6 +205,7 @@ def compile_(
             softmax="drop" if softmax == "drop" else "keep",
             lossless=lossless,
             kernels="cmsis-nn" if kernels == "cmsis-nn" else "thumbnet",
+            ram=ram,
             cmsis_nn=cmsis_nn,
             inputs=inputs,
             json_file=json_file,
@@ -245,6 +250,8 @@ def profile(
         f"{costs.latency_ms:.1f} ms"
     )
     out.print(f"Peak RAM: {profiled.peak}")
+    if profiled.cascades:
+        out.print(f"Cascades: {profiled.cascades}")
 
 
 @app.command()

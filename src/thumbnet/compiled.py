@@ -111,7 +111,7 @@ def read_target(folder: Path) -> Target:
 
 
 def read_options(folder: Path) -> dict[str, Any]:
-    return {k: v for k, v in _record(folder).items() if k in ("softmax", "lossless", "kernels", "cmsis_nn")}
+    return {k: v for k, v in _record(folder).items() if k in ("softmax", "lossless", "kernels", "cmsis_nn", "ram")}
 
 
 def calls_cmsis_nn(folder: Path) -> bool:

@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet import compiled
-from thumbnet.cost import ArenaPlan, Unit, estimate, plan_arena, schedule
+from thumbnet.cost import ArenaPlan, Unit, estimate, plan_arena
 from thumbnet.cost.cmsis_nn import units as cmsis_nn_units
 from thumbnet.cost.latency import macs
+from thumbnet.cost.limit import Cascades, cascades, within
 from thumbnet.cost.order import reordered
 from thumbnet.cost.peak import Peak, peak
 from thumbnet.emulation.cmsis_nn import locate
 from thumbnet.emulation.verify import Oracle, Proof, verify_firmware
-from thumbnet.errors import DataError, TargetError, ToolchainError, UsageError, VerificationError
+from thumbnet.errors import DataError, InfeasibleError, TargetError, ToolchainError, UsageError, VerificationError
 from thumbnet.exporters.c import Layout, check_layout, emit, lay_out, place, write_firmware
 from thumbnet.files import write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel, load_quantized
@@ -33,6 +34,7 @@ from thumbnet.integer.passes import lossless as simplify
 from thumbnet.progress import Progress
 from thumbnet.results import Costs, Kind
 from thumbnet.targets import Target, load_target
+from thumbnet.targets.units import parse_size
 
 Int8s = npt.NDArray[np.int8]
 Softmax = Literal["keep", "drop"]
@@ -58,12 +60,14 @@ class Compiled:
     proof: Proof | None
     note: str
     savings: tuple[str, ...]
+    cascades: Cascades | None = None
     interface: tuple[str, ...] = ()  # how the firmware's input and output differ from the file's
 
     def json(self) -> dict[str, Any]:
         """Figures for programs; those that are not known are null."""
         head = {"model": self.graph.name, "target": self.target.name, "core": self.target.core.name}
-        return {**head, **figures(self.graph, self.costs, self.proof), "peak": self.peak.json(), "note": self.note}
+        more = {"cascades": self.cascades.json() if self.cascades else None, "note": self.note}
+        return {**head, **figures(self.graph, self.costs, self.proof), "peak": self.peak.json(), **more}
 
     def lines(self) -> list[str]:
         """The figures in words, for a terminal."""
@@ -82,6 +86,7 @@ class Compiled:
                 f" ({_error(self.target)})",
             ]
         found.append(f"Peak RAM: {self.peak}.")
+        found += [f"Cascades: {self.cascades}."] if self.cascades else []
         if self.proof is not None:
             found.append(
                 f"Proof: {self.proof.images + self.proof.extreme_vectors} inputs on {self.proof.emulator}, every byte "
@@ -111,6 +116,7 @@ def compile_model(
     softmax: Softmax = "keep",
     lossless: bool = True,
     kernels: Kernels = "thumbnet",
+    ram: str | int | None = None,
     cmsis_nn: str | Path | None = None,
     inputs: str | Path | npt.NDArray[Any] | None = None,
     json_file: str | Path | None = None,
@@ -123,22 +129,30 @@ def compile_model(
     `softmax="drop"` leaves a final softmax to the application. `lossless` runs the passes that take work away and keep
     every output byte. `inputs` adds samples of your own to the random and extreme ones of the proof: an array or `.npy`
     file [N, *input shape], int8 as stored, or float in real units. `kernels="cmsis-nn"` emits calls of Arm's CMSIS-NN
-    for all layers that it computes exactly; `cmsis_nn` is its folder (default: $CMSIS_NN).
+    for all layers that it computes exactly; `cmsis_nn` is its folder (default: $CMSIS_NN). `ram` is a limit, in bytes
+    or as "32KB": the firmware is as fast as that allows, with cascades (docs/memory.md) only where it asks for them;
+    None: as little RAM as possible.
 
     Raises `ModelError` and `UnsupportedOpError` for a model that cannot be compiled, `TargetError` for an unknown
-    target, `ToolchainError` where the firmware does not build or fit, and `VerificationError` where it computes
-    anything else than the model.
+    target, `InfeasibleError` where `ram` is not enough, `ToolchainError` where the firmware does not build or fit, and
+    `VerificationError` where it computes anything else than the model.
     """
     board, folder = load_target(target), Path(out)
     layout = _checked(softmax, kernels, layout)
     library = locate(cmsis_nn) if kernels == "cmsis-nn" else None
+    limit = None if ram is None else parse_size(ram)
+    if library and limit is not None:
+        raise UsageError("A limit of RAM is kept with our own kernels only.", "Leave out --ram or --kernels cmsis-nn.")
     compiled.may_write(folder)
     source = load_quantized(model)
     separate = optimized(source.graph, softmax, lossless)
     graph = reordered(join_outputs(separate), board.core.isa)
     samples = proof_inputs(graph, inputs)
-    units = _units(graph, board, kernels)
-    plan = plan_arena(graph, board.core.isa, units)
+    if library:
+        units = cmsis_nn_units(graph, board.core.isa)
+        plan = plan_arena(graph, board.core.isa, units)
+    else:
+        units, plan = within(graph, board, limit)
     vector = samples[0].tobytes(), simulate.run(graph, samples[:1])[graph.outputs[0]].tobytes()
     parts = [separate.tensors[v] for v in separate.outputs]
     estimated = None if library else _estimate(graph, board, plan, units)
@@ -157,18 +171,31 @@ def compile_model(
     places = {path: place(path, layout) for path in files if place(path, layout) in laid_out}
     compiled.forget(folder)
     write_firmware(folder, laid_out)
-    options: dict[str, Any] = {"softmax": softmax, "lossless": lossless, "kernels": kernels, "layout": layout}
+    options: dict[str, Any] = {
+        "softmax": softmax,
+        "lossless": lossless,
+        "kernels": kernels,
+        "layout": layout,
+        "ram": limit,
+    }
     options |= {"cmsis_nn": str(library)} if library else {}
     compiled.write_record(folder, source, graph, target, options, list(laid_out), samples, places)
     oracle = oracle_of(source, softmax)
     proof, note = _proof(folder, graph, board, samples, oracle, library, progress or Progress.quiet())
     costs = costs_of(graph, proof) if proof else estimated
     savings = tuple(lossless_report(source.graph, separate)) if lossless else ()
-    made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings, _interface(source))
+    held = cascades(graph, board, units, plan) if estimated else None
+    made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings, held, _interface(source))
     if json_file is not None:
         write_json_atomic(Path(json_file), made.json())
     if proof is not None:
         must_hold(proof, str(folder))
+    if costs is not None and limit is not None and costs.ram_bytes > limit:
+        raise InfeasibleError(
+            f"The firmware in {folder} needs {costs.ram_bytes:,} B of RAM ({costs.kind}), {costs.ram_bytes - limit:,} "
+            "B more than the limit: its stack is deeper than was estimated.",
+            f"Give --ram {2 * limit - costs.ram_bytes}.",
+        )
     return made
 
 
@@ -190,10 +217,6 @@ def optimized(graph: IntegerGraph, softmax: Softmax, lossless: bool) -> IntegerG
     if lossless:
         return simplify(graph, drop_softmax=softmax == "drop")
     return drop_softmax(graph) if softmax == "drop" else graph
-
-
-def _units(graph: IntegerGraph, target: Target, kernels: Kernels) -> tuple[Unit, ...]:
-    return cmsis_nn_units(graph, target.core.isa) if kernels == "cmsis-nn" else schedule(graph, target.core.isa)
 
 
 def must_hold(proof: Proof, what: str) -> None:

@@ -69,9 +69,12 @@ def cascade(first: int, kernels: tuple[Kernel, ...], windows: tuple[Window, ...]
     return Unit(first, kernels, (overlap,), scratch, rows, plan, windows)
 
 
-@lru_cache(maxsize=4)
-def schedule(ig: IntegerGraph, isa: Isa) -> tuple[Unit, ...]:
-    """Units in order, together all nodes. Deterministic."""
+@lru_cache(maxsize=8)
+def schedule(ig: IntegerGraph, isa: Isa, arena_bytes: int | None = None) -> tuple[Unit, ...]:
+    """Units in order, together all nodes. Deterministic.
+
+    No cascade is made below `arena_bytes`, the arena that there is room for; None: the smallest arena.
+    """
     kernels = [choose(node, ig, isa) for node in ig.nodes]
     units = {step: single(step, kernel) for step, kernel in enumerate(kernels)}
     lives = lifetimes(ig)
@@ -79,6 +82,7 @@ def schedule(ig: IntegerGraph, isa: Isa) -> tuple[Unit, ...]:
     chains = sorted(_chains(ig), key=lambda steps: (-max(plain[s] for s in steps), steps[0]))
     in_chain = {step for steps in chains for step in steps}
     bound = max((size for step, size in enumerate(plain) if step not in in_chain), default=0)
+    bound = max(bound, arena_bytes or 0)
     high: list[_Chain] = []  # chains that would stand out above all that cannot be lowered
     for steps in chains:
         if max(plain[s] for s in steps) > bound:
