@@ -417,7 +417,8 @@ def _unique(name: str, function: str) -> str:
 
 def functions_of(target: Target) -> list[str]:
     """Kernels that this core may run, Helium and those `AROUND` others left out."""
-    others = tuple(f"_{family}" for family in ("v7m", "dsp", "mve") if family != target.core.isa)
+    own = {"generic": (), "v7m": ("v7m",), "dsp": ("v7m", "dsp")}[target.core.isa]
+    others = tuple(f"_{family}" for family in ("v7m", "dsp", "mve") if family not in own)
     return [f for f in (*CONVOLUTIONS, *FEATURES) if not f.endswith(others) and f not in AROUND]
 
 
@@ -432,7 +433,7 @@ def measure(core: str, only: list[str], old: dict[str, Any]) -> dict[str, Any]:
     for function in functions_of(board):
         if only and function not in only:
             continue
-        isa: Isa = board.core.isa if function.endswith(("_dsp", "_v7m")) else "generic"
+        isa: Isa = "dsp" if function.endswith("_dsp") else "v7m" if function.endswith("_v7m") else "generic"
         target = replace(board, core=replace(board.core, isa=isa))
         with tempfile.TemporaryDirectory() as folder:
             sizes = size(function, probes_of(function), target, Path(folder) / "one")

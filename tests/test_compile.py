@@ -17,7 +17,10 @@ import thumbnet
 import thumbnet.errors
 import thumbnet.importers.tflite
 from thumbnet.cli import app
+from thumbnet.compiler import optimized
+from thumbnet.cost.kernels import choose
 from thumbnet.cost.latency import macs
+from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.emulation import qemu
 from thumbnet.errors import DataError, InfeasibleError, ModelError, RunError, UsageError
 from thumbnet.exporters.tflite import to_tflite
@@ -93,6 +96,26 @@ def test_every_layout_can_be_verified_and_profiled(model: Path, layout: str, tmp
     (folder / "src/model.c").unlink()
     with pytest.raises(RunError, match=r"src/model\.c"):
         thumbnet.verify(folder)
+
+
+def test_without_the_passes_every_layer_and_channel_stays_and_fast_kernels_still_fit() -> None:
+    b = ProbeBuilder(1)
+    y = b.conv2d(b.input(5, 5, 4), 8, (3, 3), clamp=(0, 127))
+    a = b.nodes[-1].arrays
+    a["weight"][2], a["bias"][2], a["multiplier"][2], a["shift"][2] = (
+        0,
+        1 << 30,
+        1 << 30,
+        -31,
+    )  # a channel trained to death
+    b.conv2d(y, 3)
+    ig = b.graph()
+    kept = optimized(ig, "keep", lossless=False)
+    assert [(n.name, n.op) for n in kept.nodes] == [(n.name, n.op) for n in ig.nodes]
+    assert kept.tensors == ig.tensors
+    assert [choose(g.nodes[0], g, "dsp").function for g in (ig, kept)] == ["tn_conv2d", "tn_conv2d_dsp"]
+    x = np.random.default_rng(0).integers(-128, 128, (8, 5, 5, 4)).astype(np.int8)
+    assert np.array_equal(simulate.run(ig, x)[ig.outputs[0]], simulate.run(kept, x)[kept.outputs[0]])
 
 
 def test_a_limit_of_ram_is_kept_remembered_and_refused_where_nothing_fits(tmp_path: Path) -> None:

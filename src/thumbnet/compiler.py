@@ -29,7 +29,7 @@ from thumbnet.files import write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel, load_quantized
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.passes import drop_softmax, join_outputs, lossless_report
+from thumbnet.integer.passes import drop_softmax, join_outputs, lossless_report, silence_constants
 from thumbnet.integer.passes import lossless as simplify
 from thumbnet.progress import Progress
 from thumbnet.results import Costs, Kind
@@ -216,7 +216,8 @@ def optimized(graph: IntegerGraph, softmax: Softmax, lossless: bool) -> IntegerG
     """The graph that is compiled, but for the order of its nodes."""
     if lossless:
         return simplify(graph, drop_softmax=softmax == "drop")
-    return drop_softmax(graph) if softmax == "drop" else graph
+    kept = silence_constants(graph)  # every layer and channel stays; fast kernels want small sums
+    return drop_softmax(kept) if softmax == "drop" else kept
 
 
 def must_hold(proof: Proof, what: str) -> None:

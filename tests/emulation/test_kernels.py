@@ -214,7 +214,7 @@ def test_extreme_weights_of_depthwise_layers(kernel, tmp_path: Path) -> None:
     assert_exact(ig, tmp_path / "shifts")
 
 
-def test_depthwise_layers_that_go_to_the_generic_kernel(tmp_path: Path) -> None:
+def test_depthwise_layers_that_go_to_other_families(tmp_path: Path) -> None:
     """Fewer than four channels, gaps, other kernels, wide padding, several outputs per channel."""
     b = ProbeBuilder(2)
     x = b.input(6, 7, 4)
@@ -227,7 +227,9 @@ def test_depthwise_layers_that_go_to_the_generic_kernel(tmp_path: Path) -> None:
         b.depthwise_conv2d(x, stride=(1, 3)),
     ]
     b.concat(*(b.reshape(y, int(np.prod(b.tensors[y].shape))) for y in outputs), axis=0)
-    assert used(b.graph()).count("tn_depthwise_conv2d") == len(outputs)
+    found = [f for f in used(b.graph()) if "depthwise" in f]
+    assert found.count("tn_depthwise_conv2d") == 1  # the one with gaps
+    assert sum(f.endswith("_v7m") for f in found) == len(outputs) - 1
     assert_exact(b.graph(), tmp_path)
 
 
@@ -387,7 +389,7 @@ def test_extreme_weights_fill_the_lanes(tmp_path: Path) -> None:
     assert_exact(ig, tmp_path)
 
 
-def test_what_does_not_fit_the_lanes_goes_to_the_generic_kernel(tmp_path: Path) -> None:
+def test_what_does_not_fit_the_lanes_goes_to_other_families(tmp_path: Path) -> None:
     """Weights of -128 in an upper lane, sums of 2^23, shifts to the left."""
 
     def probe(change) -> IntegerGraph:
@@ -414,8 +416,8 @@ def test_what_does_not_fit_the_lanes_goes_to_the_generic_kernel(tmp_path: Path) 
     def full_lane(a) -> None:
         a["weight"][:2, 0, 0, 0] = 0, -128
 
-    for i, change in enumerate((minus_128, huge_bias, left_shift, small_multiplier)):
-        assert used(probe(change)) == ["tn_conv2d"]
+    for i, change in enumerate((minus_128, huge_bias, small_multiplier, left_shift)):
+        assert used(probe(change)) == ["tn_conv2d" if change is left_shift else "tn_conv2d_v7m"]
         assert_exact(probe(change), tmp_path / str(i))
     for i, change in enumerate((low_lane, full_lane)):
         assert used(probe(change)) == [convolution(probe(change))]

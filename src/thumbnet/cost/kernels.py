@@ -19,11 +19,12 @@ from thumbnet.targets.target import Isa
 
 Chooser = Callable[[IntegerNode, IntegerGraph], Kernel | None]  # None: no kernel, or a condition that the node misses
 
-# In the order of preference. Cores with Helium ("mve") have the DSP extension too.
+# In the order of preference. Cores with the DSP extension multiply and add to 64 bits as Cortex-M3 does, which serves
+# where sums are too large for two in a word and for windows of other shapes; those with Helium ("mve") have it too.
 _CHOOSERS: Mapping[Isa, tuple[Chooser, ...]] = {
     "generic": (choose_generic,),
     "v7m": (choose_v7m, choose_generic),
-    "dsp": (choose_dsp, choose_generic),
+    "dsp": (choose_dsp, choose_v7m, choose_generic),
     "mve": (choose_mve, choose_dsp, choose_generic),
 }
 
