@@ -39,6 +39,8 @@ from thumbnet.integer.lower import lower
 from thumbnet.training.quantize_aware import QuantizedModule, calibrate
 
 RESULTS = Path(__file__).parent / "results"
+BEGIN = "<!-- firmware: written by benchmarks/firmware.py --markdown docs/benchmarks.md -->"
+END = "<!-- firmware end -->"
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
@@ -208,7 +210,7 @@ def main() -> None:
     parser.add_argument("--targets", default="cortex-m3,cortex-m4,cortex-m7,cortex-m33,cortex-m55", help="cores")
     parser.add_argument("--kernels", default="thumbnet", choices=("thumbnet", "cmsis-nn"), help="cmsis-nn: $CMSIS_NN")
     parser.add_argument("--json", type=Path, help="default: results/firmware.json, or firmware-cmsis-nn.json")
-    parser.add_argument("--markdown", type=Path, help="write the table into this file")
+    parser.add_argument("--markdown", type=Path, help="put the table into this file, between its marks")
     arguments = parser.parse_args()
     out = arguments.json or RESULTS / f"firmware{'' if arguments.kernels == 'thumbnet' else '-cmsis-nn'}.json"
     names, cores = arguments.models.split(","), arguments.targets.split(",")
@@ -239,7 +241,8 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"figures": list(figures(runs)), "runs": runs, "machine": machine}, indent=1) + "\n")
     if arguments.markdown:
-        arguments.markdown.write_text(text + "\n")
+        before, rest = arguments.markdown.read_text().split(BEGIN + "\n")
+        arguments.markdown.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":
