@@ -79,6 +79,7 @@ class Sketch:
             "stride": stride,
             "padding": padding,
             "activation": self.d.choice("none", "relu", "relu6"),
+            "weight_bits": self.d.choice(8, 8, 4),
         }
         bias = bias * np.float32(x.scale)
         if repeat:

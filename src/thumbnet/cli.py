@@ -235,13 +235,16 @@ def profile(
     table = Table(title=f"{costs.kind}; 1 KB = 1024 bytes", title_justify="left")
     for name in ("Layer", "Operation", "Output"):
         table.add_column(name)
-    for name in ("MACs", "Weights, B", "Instructions", "Cycles", "Cycles/MAC"):
+    for name in ("MACs", "Weights, B", "Bits", "Instructions", "Cycles", "Cycles/MAC"):
         table.add_column(name, justify="right")
     for layer in costs.layers:
         per_mac = f"{layer.cycles / layer.macs:.2f}" if layer.macs else ""
         shape = " × ".join(str(d) for d in layer.output_shape)
-        figures = (layer.macs, layer.weight_bytes, layer.instructions, layer.cycles)
-        table.add_row(layer.name, layer.op, shape, *(f"{v:,}" for v in figures), per_mac)
+        bits = f"{layer.weight_bits or ''}"
+        table.add_row(
+            *(layer.name, layer.op, shape, f"{layer.macs:,}", f"{layer.weight_bytes:,}", bits),
+            *(f"{layer.instructions:,}", f"{layer.cycles:,}", per_mac),
+        )
     out.print(table)
     out.print(
         f"Flash {costs.flash_bytes / 1024:.1f} KB (code {costs.code_bytes / 1024:.1f}, weights "

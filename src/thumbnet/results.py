@@ -35,10 +35,11 @@ class LayerCost:
     op: str
     output_shape: tuple[int, ...]
     macs: int
-    weight_bytes: int  # int8 weights as stored in flash
+    weight_bytes: int  # weights as stored in flash
     parameter_bytes: int  # bias, multipliers, shifts, tables
     instructions: int
     cycles: int
+    weight_bits: int = 0  # of each weight; 0: it has none
 
 
 @dataclass(frozen=True)

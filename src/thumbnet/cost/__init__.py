@@ -60,7 +60,8 @@ def _layers(ig: IntegerGraph, unit: Unit, costs: Measured) -> list[LayerCost]:
         node = ig.nodes[step]
         weights, parameters = flash.constant_bytes(node, ig, kernel)
         shape, macs = ig.tensors[node.name].shape, latency.macs(node, ig)
-        found.append(LayerCost(node.name, node.op, shape, macs, weights, parameters, instructions, cycles))
+        figures = (macs, weights, parameters, instructions, cycles, node.weight_bits)
+        found.append(LayerCost(node.name, node.op, shape, *figures))
     return found
 
 

@@ -46,10 +46,11 @@ def layer_costs(ig: IntegerGraph, model_c: str, calls: Sequence[CallCost]) -> tu
                 node.op,
                 ig.tensors[node.name].shape,
                 macs(node, ig),
-                _bytes(node, ("weight", "table", "constant")),
-                _bytes(node, ("bias", "multiplier", "shift")),
+                node.weight_bytes,
+                _parameter_bytes(node),
                 sum(c.instructions for c in own),
                 sum(c.cycles for c in own),
+                node.weight_bits,
             )
         )
     return tuple(costs)
@@ -67,7 +68,7 @@ def macs(node: IntegerNode, ig: IntegerGraph) -> int:
     return 0
 
 
-def _bytes(node: IntegerNode, keys: tuple[str, ...]) -> int:
-    """In the generic kernels' form: int8 weights and shifts, int32 bias and multipliers."""
-    wide = {"bias": 4, "multiplier": 4}
-    return sum(int(node.arrays[k].size) * wide.get(k, 1) for k in keys if k in node.arrays)
+def _parameter_bytes(node: IntegerNode) -> int:
+    """In the generic kernels' form: int32 bias and multipliers, int8 shifts."""
+    wide = {"bias": 4, "multiplier": 4, "shift": 1}
+    return sum(int(node.arrays[k].size) * size for k, size in wide.items() if k in node.arrays)

@@ -74,9 +74,10 @@ def _weights(writer: Writer, node: IntegerNode, weight: npt.NDArray[np.int8], ax
     x = writer.source(node)
     scales = np.array(node.weight_scale, np.float32)
     bias = node.arrays["bias"]
+    make, bits = writer.file.tensor, node.weight_bits
     return [
-        writer.file.tensor(f"{node.name}/weight", weight.shape, np.int8, scales=scales, axis=axis, data=weight),
-        writer.file.tensor(f"{node.name}/bias", bias.shape, np.int32, scales=np.float32(x.scale) * scales, data=bias),
+        make(f"{node.name}/weight", weight.shape, np.int8, scales=scales, axis=axis, data=weight, bits=bits),
+        make(f"{node.name}/bias", bias.shape, np.int32, scales=np.float32(x.scale) * scales, data=bias),
     ]
 
 
@@ -101,7 +102,8 @@ def _convolution(writer: Writer, node: IntegerNode) -> None:
     if depthwise:
         options["depthMultiplier"] = out.shape[-1] // x.shape[-1]
     name, table = ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions") if depthwise else ("CONV_2D", "Conv2DOptions")
-    writer.file.operator(name, 3, inputs, [writer.activation(out)], table, **options)
+    version = 7 if node.weight_bits == 4 else 3
+    writer.file.operator(name, version, inputs, [writer.activation(out)], table, **options)
 
 
 def _conv_transpose2d(writer: Writer, node: IntegerNode) -> None:
@@ -132,7 +134,8 @@ def _conv_transpose2d(writer: Writer, node: IntegerNode) -> None:
 def _dense(writer: Writer, node: IntegerNode) -> None:
     constants = _weights(writer, node, node.arrays["weight"], 0)
     fused = _fused(node, writer.tensor_of(node))
-    writer.emit(node, "FULLY_CONNECTED", 4, constants, "FullyConnectedOptions", fusedActivationFunction=fused)
+    version = 10 if node.weight_bits == 4 else 4
+    writer.emit(node, "FULLY_CONNECTED", version, constants, "FullyConnectedOptions", fusedActivationFunction=fused)
 
 
 def _elementwise(writer: Writer, node: IntegerNode) -> None:

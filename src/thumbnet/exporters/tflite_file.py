@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from thumbnet.integer.arithmetic import pack_int4
+
 _TYPES = {"int8": schema.TensorType.INT8, "int32": schema.TensorType.INT32}
 _SCHEMA_VERSION = 3
 _LAST_SMALL_CODE = 127  # builtin codes up to here go into the old one-byte field as well
@@ -53,16 +55,21 @@ class TfliteFile:
         zero_point: int = 0,
         axis: int = 0,
         data: npt.NDArray[Any] | None = None,
+        bits: int = 8,
     ) -> int:
-        """Adds a tensor and returns its index; with `data` it is a constant. Several scales lie along `axis`."""
+        """Adds a tensor and returns its index; with `data` it is a constant. Several scales lie along `axis`.
+
+        With 4 `bits` int8 values are stored as int4, two in a byte.
+        """
         t = schema.TensorT()
         t.name = name
         t.shape = [int(s) for s in shape]
-        t.type = _TYPES[np.dtype(dtype).name]
+        t.type = schema.TensorType.INT4 if bits == 4 else _TYPES[np.dtype(dtype).name]
         t.buffer = 0
         if data is not None:
             buffer = _AlignedBuffer()
-            buffer.data = np.ascontiguousarray(data, dtype).tobytes()
+            values = np.ascontiguousarray(data, dtype)
+            buffer.data = (pack_int4(values) if bits == 4 else values).tobytes()
             self._buffers.append(buffer)
             t.buffer = len(self._buffers) - 1
         if scales is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.importers import quantized
-from thumbnet.importers.tflite_operands import Operands, Supported, weight_scales, without_batch
+from thumbnet.importers.tflite_operands import Operands, Supported, weight_bits, weight_scales, without_batch
 from thumbnet.integer import build
 from thumbnet.integer.graph import QTensor
 from thumbnet.integer.reductions import EXTREMES, blocks
@@ -56,7 +56,8 @@ def _convolution(
     stride, dilation = o.pair("StrideH", "StrideW"), o.pair("DilationHFactor", "DilationWFactor")
     reach = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
     padding, size = o.window(x.shape, reach, stride)
-    attrs = {"stride": list(stride), "padding": padding, "dilation": list(dilation), **more}
+    bits = weight_bits(o.required(1))
+    attrs = {"stride": list(stride), "padding": padding, "dilation": list(dilation), **more, **bits}
     scales, bias = weight_scales(o.required(1), axis, o), _bias(o, channels)
     out = o.output((*size, channels))
     o.done(o.builder.add(quantized.weighted(op, x, out, weight, bias, scales, o.activation_name, attrs)))
@@ -94,12 +95,13 @@ def _dense(o: Operands) -> None:
     scales, bias = weight_scales(o.required(1), 0, o), _bias(o, channels)
     if bool(np.all(scales == scales[0])):
         scales = scales[:1]
+    bits = weight_bits(o.required(1))
     if rows == 1 and len(scales) == 1:
         x = o.builder.reshape(f"{o.name}/flat", x, (count,))
-        node = quantized.weighted("dense", x, o.output((channels,)), weight, bias, scales, o.activation_name, {})
+        node = quantized.weighted("dense", x, o.output((channels,)), weight, bias, scales, o.activation_name, bits)
     else:
         x = o.builder.reshape(f"{o.name}/rows", x, (1, rows, count))
-        attrs = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1], "groups": 1}
+        attrs = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1], "groups": 1, **bits}
         weight, out = weight.reshape(channels, 1, 1, count), o.output((1, rows, channels), regrouped=True)
         node = quantized.weighted("conv2d", x, out, weight, bias, scales, o.activation_name, attrs)
     o.done(o.builder.add(node))

@@ -243,6 +243,11 @@ def without_batch(t: FileTensor, where: str) -> tuple[int, ...]:
     return (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
 
 
+def weight_bits(t: FileTensor) -> dict[str, int]:
+    """The attr of a node whose weights are stored in 4 bits."""
+    return {"weight_bits": 4} if t.dtype == "int4" else {}
+
+
 def weight_scales(t: FileTensor, axis: int, operands: Operands) -> npt.NDArray[np.float32]:
     """Scales of symmetric weights along `axis`. Raises where the file's run along another, or zero points are not 0."""
     if not len(t.scales):

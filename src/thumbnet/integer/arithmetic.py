@@ -6,6 +6,8 @@ Q31 integer and a power of two, and scaling rounds *twice* (once in the high mul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,15 @@ Int8s = npt.NDArray[np.int8]
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
 INT8_MIN, INT8_MAX = -128, 127
-WEIGHT_MAX = 127  # weights use ±127, never −128: symmetric, and lets kernels pair weights in 16-bit lanes
+INT4_MIN, INT4_MAX = -8, 7
+# Largest weight by bits. Weights are symmetric: never −128, which lets kernels pair them in 16-bit lanes, nor −8.
+WEIGHT_MAX: Mapping[int, int] = MappingProxyType({8: INT8_MAX, 4: INT4_MAX})
 MIN_WEIGHT_SCALE = 1e-12
 MIN_SPAN = 2.0**-16  # of a real range; narrower ones are widened so that scales stay far from denormal
 
 
-def weight_scales(weight: npt.ArrayLike, axis: int | None) -> npt.NDArray[np.float32]:
-    """Symmetric scales: largest magnitude / 127, one per index of `axis`, or a single one where `axis` is None.
+def weight_scales(weight: npt.ArrayLike, axis: int | None, bits: int = 8) -> npt.NDArray[np.float32]:
+    """Symmetric scales: largest magnitude / `WEIGHT_MAX[bits]`, one per index of `axis`, or one where `axis` is None.
 
     Returns float32 [weight.shape[axis]], or [1]. A channel of zeros gets scale 1 (any scale represents it); no scale is
     below `MIN_WEIGHT_SCALE`.
@@ -33,18 +37,25 @@ def weight_scales(weight: npt.ArrayLike, axis: int | None) -> npt.NDArray[np.flo
         peak = np.array([w.max(initial=0.0)], np.float32)
     else:
         peak = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1).max(1, initial=0.0)
-    scales = np.maximum(peak / np.float32(WEIGHT_MAX), np.float32(MIN_WEIGHT_SCALE))
+    scales = np.maximum(peak / np.float32(WEIGHT_MAX[bits]), np.float32(MIN_WEIGHT_SCALE))
     return np.where(peak > 0, scales, np.float32(1)).astype(np.float32)
 
 
-def quantize_weight(weight: npt.ArrayLike, scales: npt.NDArray[np.float32], axis: int | None) -> Int8s:
-    """int8 weights in ±127: rint(weight · (1 / scale)), in float32 as torch's fake quantization computes it."""
+def quantize_weight(weight: npt.ArrayLike, scales: npt.NDArray[np.float32], axis: int | None, bits: int = 8) -> Int8s:
+    """Weights in ±`WEIGHT_MAX[bits]`: rint(weight · (1 / scale)), in float32, as torch's fake quantization has them."""
     w = np.asarray(weight, np.float32)
     inverse = np.float32(1) / scales
     if axis is not None:
         inverse = inverse.reshape([-1 if k == axis % w.ndim else 1 for k in range(w.ndim)])
     q = np.rint(w * inverse)
-    return np.clip(q, -WEIGHT_MAX, WEIGHT_MAX, out=q).astype(np.int8)
+    return np.clip(q, -WEIGHT_MAX[bits], WEIGHT_MAX[bits], out=q).astype(np.int8)
+
+
+def pack_int4(values: Int8s) -> npt.NDArray[np.uint8]:
+    """Values in −8 … 7, flattened, two in a byte: the first in the lower half. An odd last one leaves 0 above it."""
+    halves = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)).view(np.uint8).reshape(-1, 2)
+    packed: npt.NDArray[np.uint8] = halves[:, 0] & np.uint8(15) | halves[:, 1] << np.uint8(4)
+    return packed
 
 
 def activation_qparams(low: float, high: float) -> tuple[float, int]:

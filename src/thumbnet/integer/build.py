@@ -35,13 +35,14 @@ _SOFTMAX_INTEGER_BITS = 5
 
 
 def scales_for(
-    weight: Floats, bias: Floats | None, axis: int | None, x_scale: float, out_scale: float | None
+    weight: Floats, bias: Floats | None, axis: int | None, x_scale: float, out_scale: float | None, bits: int
 ) -> Floats:
     """Weight scales, raised where a channel's weights are so small that its bias would not fit 32 bits.
 
     Returns float32 [channels], or [1] where `axis` is None. `out_scale` None leaves out the limit that depends on it.
     """
-    return raised(weight_scales(weight, axis), np.zeros(1) if bias is None else bias, x_scale, out_scale)
+    scales = weight_scales(weight, axis, bits)
+    return raised(scales, np.zeros(1) if bias is None else bias, x_scale, out_scale)
 
 
 def raised(scales: Floats, bias: npt.NDArray[Any], x_scale: float, out_scale: float | None) -> Floats:
@@ -65,20 +66,23 @@ def _weighted(
     axis: int | None,
     activation: str,
     attrs: dict[str, Any],
+    bits: int,
 ) -> IntegerNode:
     channels = out.shape[-1]
-    scales = scales_for(weight, bias, axis, x.scale, out.scale)
+    scales = scales_for(weight, bias, axis, x.scale, out.scale, bits)
     in_scale = np.float64(x.scale)
     product = in_scale * scales.astype(np.float64)
     multiplier, shift = quantize_multiplier(product / out.scale)
     stored = np.zeros(channels) if bias is None else np.rint(bias / product)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "weight": np.ascontiguousarray(quantize_weight(weight, scales, axis)),
+        "weight": np.ascontiguousarray(quantize_weight(weight, scales, axis, bits)),
         "bias": stored.astype(np.int32),
         "multiplier": np.broadcast_to(multiplier, channels).copy(),
         "shift": np.broadcast_to(shift, channels).copy(),
     }
     clamp = activation_clamp(activation, out.scale, out.zero_point)
+    if bits != 8:
+        attrs = {**attrs, "weight_bits": bits}
     return IntegerNode(name, op, (x.name,), attrs, arrays, clamp, tuple(float(s) for s in scales))
 
 
@@ -94,10 +98,11 @@ def conv2d(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
     activation: str = "none",
+    weight_bits: int = 8,
 ) -> IntegerNode:
     """`weight` is [O, kh, kw, I/groups], `bias` [O] or None."""
     attrs = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation), "groups": groups}
-    return _weighted(name, "conv2d", x, out, weight, bias, 0, activation, attrs)
+    return _weighted(name, "conv2d", x, out, weight, bias, 0, activation, attrs, weight_bits)
 
 
 def depthwise_conv2d(
@@ -111,10 +116,11 @@ def depthwise_conv2d(
     padding: Sequence[int] = (0, 0, 0, 0),
     dilation: Sequence[int] = (1, 1),
     activation: str = "none",
+    weight_bits: int = 8,
 ) -> IntegerNode:
     """`weight` is [kh, kw, O], `bias` [O] or None."""
     attrs = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
-    return _weighted(name, "depthwise_conv2d", x, out, weight, bias, 2, activation, attrs)
+    return _weighted(name, "depthwise_conv2d", x, out, weight, bias, 2, activation, attrs, weight_bits)
 
 
 def conv_transpose2d(
@@ -130,14 +136,21 @@ def conv_transpose2d(
 ) -> IntegerNode:
     """`weight` is [O, kh, kw, I], `bias` [O] or None; `padding` (top, left) is cut off."""
     attrs = {"stride": list(stride), "padding": list(padding)}
-    return _weighted(name, "conv_transpose2d", x, out, weight, bias, 0, activation, attrs)
+    return _weighted(name, "conv_transpose2d", x, out, weight, bias, 0, activation, attrs, 8)
 
 
 def dense(
-    name: str, x: QTensor, out: QTensor, weight: Floats, bias: Floats | None, *, activation: str = "none"
+    name: str,
+    x: QTensor,
+    out: QTensor,
+    weight: Floats,
+    bias: Floats | None,
+    *,
+    activation: str = "none",
+    weight_bits: int = 8,
 ) -> IntegerNode:
     """`weight` is [O, I], `bias` [O] or None. One scale for all weights."""
-    return _weighted(name, "dense", x, out, weight, bias, None, activation, {})
+    return _weighted(name, "dense", x, out, weight, bias, None, activation, {}, weight_bits)
 
 
 def add(name: str, a: QTensor, b: QTensor, out: QTensor, *, activation: str = "none") -> IntegerNode:

@@ -36,6 +36,9 @@ Operations on two operands repeat the smaller one (of the same shape but for axe
 over the larger. With a constant they have one input and hold the other operand as int8 `constant`; attrs constant_scale,
 constant_zero_point, and constant_first where it is operand 0.
 
+A node with weights may have the attr weight_bits = 4: its weights, int8 in memory, lie in −8 … 7 and are stored two in a
+byte wherever they go. Without it, weights take 8 bits.
+
 `clamp` is the (low, high) of the stored int8 output, activation function included. A padded convolution pads with its
 input's zero point. Multipliers are Q31 and shifts are as TFLite spells them: positive = left, negative = right.
 """  # noqa: E501  # a table has long rows
@@ -88,6 +91,18 @@ class IntegerNode:
     clamp: tuple[int, int] = (-128, 127)
     weight_scale: tuple[float, ...] = ()  # float32 scales of the weights, for formats that store them
 
+    @property
+    def weight_bits(self) -> int:
+        """Bits of each stored weight; 0 where the node has none."""
+        return int(self.attrs.get("weight_bits", 8)) if "weight" in self.arrays else 0
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights, two of 4 bits in each, of the table or constant; no bias, no requantization parameters."""
+        if "weight" in self.arrays:
+            return -(-int(self.arrays["weight"].size) * self.weight_bits // 8)
+        return sum(int(self.arrays[k].nbytes) for k in ("table", "constant") if k in self.arrays)
+
 
 @dataclass(frozen=True, eq=False)
 class IntegerGraph:
@@ -105,9 +120,8 @@ class IntegerGraph:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of int8 weights, tables and constants, without bias and requantization parameters."""
-        keys = ("weight", "table", "constant")
-        return sum(int(n.arrays[k].nbytes) for n in self.nodes for k in keys if k in n.arrays)
+        """Bytes of weights, tables and constants, without bias and requantization parameters."""
+        return sum(n.weight_bytes for n in self.nodes)
 
     @cached_property
     def digest(self) -> str:

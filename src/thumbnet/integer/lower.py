@@ -17,7 +17,7 @@ from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.graph.graph import Graph, Node, Shape
 from thumbnet.integer import build
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
-from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, batch_norm_affine
+from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, batch_norm_affine, check_weight_bits
 from thumbnet.integer.tables import SIGMOID_OUTPUT
 
 __all__ = ["KEEPS_QUANTIZATION", "lower"]
@@ -34,15 +34,19 @@ def lower(
     ranges: Mapping[str, tuple[float, float]] | None,
     *,
     fixed: Mapping[str, QParams] | None = None,
+    weight_bits: Mapping[str, int] | None = None,
 ) -> IntegerGraph:
     """The integer graph of a cleaned float graph.
 
     `ranges[value]` is the observed (low, high) of every graph input and node; None lowers for costs alone, with unit
     ranges. `fixed[value]` forces (scale, zero point), such as those of an image input. Values of operations that keep
-    their input's quantization share one range, the union. Raises `UnsupportedOpError` for an operation without integer
-    form, and `ModelError` where a range is missing or not finite.
+    their input's quantization share one range, the union. `weight_bits[node]` is 4 or 8, by default 8. Raises
+    `UnsupportedOpError` for an operation without integer form, and `ModelError` where a range is missing or not finite,
+    or where a node named in `weight_bits` has no weights.
     """
-    work = _Work(graph, assign(graph, ranges, fixed or {}))
+    bits = weight_bits or {}
+    check_weight_bits(graph, bits)
+    work = _Work(graph, assign(graph, ranges, fixed or {}, bits), bits)
     for value in graph.inputs:
         work.tensor(value.name, value.shape)
     for node in graph.nodes:
@@ -68,6 +72,7 @@ class _Work:
 
     graph: Graph
     qparams: dict[str, QParams]
+    weight_bits: Mapping[str, int]
     tensors: dict[str, QTensor] = field(default_factory=dict)
     nodes: list[IntegerNode] = field(default_factory=list)
     flattened: dict[str, Shape] = field(default_factory=dict)  # value -> (C, H, W) whose order it has lost
@@ -89,9 +94,9 @@ class _Work:
 _Lowerer = Callable[[_Work, Node], None]
 
 
-def _convolution_attrs(node: Node) -> dict[str, Any]:
+def _weighted_options(work: _Work, node: Node) -> dict[str, Any]:
     keys = ("stride", "padding", "dilation", "activation")
-    return {k: node.attrs[k] for k in keys if k in node.attrs}
+    return {k: node.attrs[k] for k in keys if k in node.attrs} | {"weight_bits": work.weight_bits.get(node.name, 8)}
 
 
 def _conv2d(work: _Work, node: Node) -> None:
@@ -100,7 +105,7 @@ def _conv2d(work: _Work, node: Node) -> None:
     groups = int(node.attrs.get("groups", 1))
     bias = node.weights.get("bias")
     work.nodes.append(
-        build.conv2d(node.name, x, work.out(node), weight, bias, groups=groups, **_convolution_attrs(node))
+        build.conv2d(node.name, x, work.out(node), weight, bias, groups=groups, **_weighted_options(work, node))
     )
 
 
@@ -108,7 +113,8 @@ def _depthwise_conv2d(work: _Work, node: Node) -> None:
     (x,) = work.inputs(node)
     weight = np.ascontiguousarray(node.weights["weight"][:, 0].transpose(1, 2, 0))
     bias = node.weights.get("bias")
-    work.nodes.append(build.depthwise_conv2d(node.name, x, work.out(node), weight, bias, **_convolution_attrs(node)))
+    options = _weighted_options(work, node)
+    work.nodes.append(build.depthwise_conv2d(node.name, x, work.out(node), weight, bias, **options))
 
 
 def _dense(work: _Work, node: Node) -> None:
@@ -117,10 +123,8 @@ def _dense(work: _Work, node: Node) -> None:
     if node.inputs[0] in work.flattened:  # the input is stored height, width, channel; the weights follow
         c, h, w = work.flattened[node.inputs[0]]
         weight = weight.reshape(-1, c, h, w).transpose(0, 2, 3, 1).reshape(len(weight), -1)
-    activation = str(node.attrs.get("activation", "none"))
-    work.nodes.append(
-        build.dense(node.name, x, work.out(node), weight, node.weights.get("bias"), activation=activation)
-    )
+    bias = node.weights.get("bias")
+    work.nodes.append(build.dense(node.name, x, work.out(node), weight, bias, **_weighted_options(work, node)))
 
 
 def _batch_norm(work: _Work, node: Node) -> None:

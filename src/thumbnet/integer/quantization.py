@@ -22,6 +22,8 @@ PRESCRIBED = {
     "softmax": SOFTMAX_OUTPUT,
 }
 WEIGHTED = frozenset(("conv2d", "depthwise_conv2d", "dense", "batch_norm"))
+WEIGHT_AXES = {"conv2d": 0, "depthwise_conv2d": 0, "dense": None}
+"""Of the operations whose weights are rounded, the axis of the float weights' scales; None: one scale for all."""
 
 QParams = tuple[float, int]
 Floats = npt.NDArray[np.float32]
@@ -31,8 +33,10 @@ _UNIT = (-1.0, 1.0)
 _MARGIN = 1 + 2.0**-20  # keeps multipliers strictly below 1 after rounding to float32
 
 
-def assign(graph: Graph, ranges: Ranges | None, fixed: Mapping[str, QParams]) -> dict[str, QParams]:
-    """(scale, zero point) of every value.
+def assign(
+    graph: Graph, ranges: Ranges | None, fixed: Mapping[str, QParams], weight_bits: Mapping[str, int] | None = None
+) -> dict[str, QParams]:
+    """(scale, zero point) of every value; `weight_bits` of nodes whose weights do not take 8.
 
     Values that an operation of `KEEPS_QUANTIZATION` ties together get the union of their ranges; a concat ties all its
     inputs, except those whose quantization is fixed. Raises `ModelError` where a range is missing or not finite.
@@ -47,7 +51,7 @@ def assign(graph: Graph, ranges: Ranges | None, fixed: Mapping[str, QParams]) ->
         a, b = _range(v, ranges)
         low[root], high[root] = min(low.get(root, 0.0), a), max(high.get(root, 0.0), b)
     made = {root: activation_qparams(low[root], high[root]) for root in low} | classes.fixed
-    _coarsen(graph, classes, made)
+    _coarsen(graph, classes, made, weight_bits or {})
     return {v: made[classes.find(v)] for v in classes.parent}
 
 
@@ -57,6 +61,18 @@ def shared_quantization(graph: Graph, fixed: Mapping[str, QParams]) -> tuple[dic
     """
     classes = _Classes(graph, dict(fixed))
     return {v: classes.find(v) for v in classes.parent}, classes.fixed
+
+
+def check_weight_bits(graph: Graph, weight_bits: Mapping[str, int]) -> None:
+    """Raises `ModelError` unless each name is that of a node with weights, and its bits are known."""
+    nodes = {n.name: n for n in graph.nodes}
+    for name, bits in weight_bits.items():
+        if name not in nodes or nodes[name].op not in WEIGHT_AXES:
+            raise ModelError(
+                f"'{name}' has no weights whose bits could be chosen.", "Name convolutions or dense layers."
+            )
+        if bits not in WEIGHT_MAX:
+            raise ModelError(f"The weights of '{name}' cannot have {bits} bits.", "Choose 4 or 8.")
 
 
 def _range(value: str, ranges: Ranges | None) -> tuple[float, float]:
@@ -99,14 +115,14 @@ class _Classes:
         return v
 
 
-def _coarsen(graph: Graph, classes: _Classes, made: dict[str, QParams]) -> None:
+def _coarsen(graph: Graph, classes: _Classes, made: dict[str, QParams], weight_bits: Mapping[str, int]) -> None:
     """Raises scales that are finer than what their producer's integers can tell apart.
 
     Such a scale (of a value that is always near 0, say) gains nothing and needs left shifts that could leave 32 bits.
     """
     kept = KEEPS_QUANTIZATION | set(PRESCRIBED)
     producers = [n for n in graph.nodes if n.op not in kept and classes.find(n.name) not in classes.fixed]
-    factors = {n.name: _weight_factor(n) for n in producers}
+    factors = {n.name: _weight_factor(n, weight_bits.get(n.name, 8)) for n in producers}
     changed = True
     while changed:  # a class raised by a late producer may have been read by an earlier one
         changed = False
@@ -119,12 +135,12 @@ def _coarsen(graph: Graph, classes: _Classes, made: dict[str, QParams]) -> None:
                 changed = True
 
 
-def _weight_factor(node: Node) -> float:
+def _weight_factor(node: Node, bits: int) -> float:
     """The largest weight scale, or 0."""
     if node.op not in WEIGHTED:
         return 0.0
     weight = node.weights["weight"] if node.op != "batch_norm" else batch_norm_affine(node)[0]
-    return float(np.abs(weight).max(initial=0.0)) / WEIGHT_MAX
+    return float(np.abs(weight).max(initial=0.0)) / WEIGHT_MAX[bits]
 
 
 def _finest(node: Node, inputs: list[float], weight: float) -> float:

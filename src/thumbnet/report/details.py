@@ -84,6 +84,7 @@ class LayerCostJson(TypedDict, total=False):
     parameter_bytes: int
     instructions: int
     cycles: int
+    weight_bits: int
 
 
 class CostsJson(TypedDict, total=False):

@@ -1,8 +1,8 @@
 """Quantization-aware training: the float network computes with the integer network's rounding.
 
 Works on a cleaned graph (batch norms folded, activations fused), so that what is rounded here is what the firmware
-stores: weights per channel (per tensor for dense layers) in ±127, activations per tensor in int8 with an exact zero.
-The quantization parameters come from the very functions that lowering uses.
+stores: weights per channel (per tensor for dense layers) in ±127, or ±7 where they get 4 bits; activations per tensor
+in int8 with an exact zero. The quantization parameters come from the very functions that lowering uses.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from torch import nn
 
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import op_of
-from thumbnet.integer.arithmetic import activation_qparams
-from thumbnet.integer.quantization import KEEPS_QUANTIZATION, shared_quantization
+from thumbnet.integer.arithmetic import WEIGHT_MAX, activation_qparams
+from thumbnet.integer.quantization import KEEPS_QUANTIZATION, WEIGHT_AXES, check_weight_bits, shared_quantization
 
-_WEIGHTED = {"conv2d": 0, "depthwise_conv2d": 0, "dense": None}  # axis of the weight scales; None = per tensor
 # Of the operations that keep their input's quantization, those that only move values about.
 _EXACT = KEEPS_QUANTIZATION - {"avg_pool2d", "resize", "concat"}
 MOMENTUM = 0.05  # of the moving average of ranges
@@ -31,12 +30,17 @@ class QuantizedModule(nn.Module):
     While `observing`, every training batch moves the ranges; afterwards they stay (stop observing for the last part
     of the training, so that the weights settle on the final grid). `fixed` gives (scale, zero point) of values whose
     quantization is decided elsewhere, such as the input image; operations with a prescribed output join them. Values
-    that lowering stores alike, such as the inputs of a concat, are rounded alike.
+    that lowering stores alike, such as the inputs of a concat, are rounded alike. `weight_bits` gives the bits of nodes
+    whose weights do not take 8; lowering must be given the same.
     """
 
-    def __init__(self, graph: Graph, fixed: Mapping[str, tuple[float, int]]) -> None:
+    def __init__(
+        self, graph: Graph, fixed: Mapping[str, tuple[float, int]], weight_bits: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
         self.graph = graph
+        self.weight_bits = dict(weight_bits or {})
+        check_weight_bits(graph, self.weight_bits)
         self._shared, self.fixed = shared_quantization(graph, fixed)
         self.observing = True
         self.params = nn.ParameterDict()
@@ -75,15 +79,16 @@ class QuantizedModule(nn.Module):
 
     def _weight(self, node: Node, key: str) -> torch.Tensor:
         w: torch.Tensor = self.params[_key(node, key)]
-        if key != "weight" or node.op not in _WEIGHTED:
+        if key != "weight" or node.op not in WEIGHT_AXES:
             return w
+        largest = WEIGHT_MAX[self.weight_bits.get(node.name, 8)]
         # Scales follow the weights but pass no gradient: the straight-through estimate is of the rounding alone.
-        if _WEIGHTED[node.op] is None:
-            scale = float(w.detach().abs().max().clamp_min(SMALLEST)) / 127
-            return torch.fake_quantize_per_tensor_affine(w, scale, 0, -127, 127)
-        scales = w.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST) / 127
+        if WEIGHT_AXES[node.op] is None:
+            scale = float(w.detach().abs().max().clamp_min(SMALLEST)) / largest
+            return torch.fake_quantize_per_tensor_affine(w, scale, 0, -largest, largest)
+        scales = w.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST) / largest
         zeros = torch.zeros(len(scales), dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(w, scales, zeros, 0, -127, 127)
+        return torch.fake_quantize_per_channel_affine(w, scales, zeros, 0, -largest, largest)
 
     def _activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
         shared = self._shared[name]

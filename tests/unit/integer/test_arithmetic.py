@@ -107,12 +107,14 @@ def test_weight_scales_per_channel_and_per_tensor() -> None:
     np.testing.assert_allclose(weight_scales(w, None), [0.02], rtol=1e-6)
 
 
-@given(st.lists(finite, min_size=1, max_size=8), st.sampled_from([0, None]))
-def test_weights_stay_within_127_and_half_a_step(values: list[float], axis: int | None) -> None:
+@given(st.lists(finite, min_size=1, max_size=8), st.sampled_from([0, None]), st.sampled_from([(8, 127), (4, 7)]))
+def test_weights_stay_symmetric_and_within_half_a_step(
+    values: list[float], axis: int | None, bits: tuple[int, int]
+) -> None:
     w = np.array(values, np.float32)[:, None]
-    scales = weight_scales(w, axis)
-    q = quantize_weight(w, scales, axis)
-    assert np.abs(q.astype(int)).max() <= 127
+    scales = weight_scales(w, axis, bits[0])
+    q = quantize_weight(w, scales, axis, bits[0])
+    assert np.abs(q.astype(int)).max() <= bits[1]
     step = scales[:, None] if axis == 0 else scales
     assert (np.abs(q * step.astype(np.float64) - w) <= 0.501 * step).all()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from thumbnet.errors import ModelError
+from thumbnet.integer.arithmetic import INT4_MAX, INT4_MIN
 from thumbnet.integer.binary import BINARY, fits
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.integer.moves import STRIDED, pad_channels
@@ -46,8 +47,17 @@ def _check_node(ig: IntegerGraph, node: IntegerNode) -> None:
         _check(tuple(expected) == out, node, f"writes {list(out)} where its inputs give {list(expected)}")
     for key in ("bias", "multiplier", "shift") if "bias" in node.arrays else ():
         _check(node.arrays[key].shape == out[-1:], node, f"has a {key} of shape {list(node.arrays[key].shape)}")
+    if "weight_bits" in node.attrs:
+        _check_weight_bits(node)
     if node.op == "lut":
         _check(node.arrays["table"].shape == (256,), node, "has a table that is not 256 long")
+
+
+def _check_weight_bits(node: IntegerNode) -> None:
+    _check("weight" in node.arrays, node, "has weight_bits but no weights")
+    _check(node.attrs["weight_bits"] == 4, node, f"has weights of {node.attrs['weight_bits']} bits, not 4")
+    low, high = int(node.arrays["weight"].min()), int(node.arrays["weight"].max())
+    _check(low >= INT4_MIN and high <= INT4_MAX, node, f"has weights from {low} to {high}, beyond 4 bits")
 
 
 # --- one rule per operation: the output's shape

@@ -55,6 +55,12 @@ BREAKS: list[tuple[Callable[[IntegerGraph], IntegerGraph], str]] = [
     (lambda g: replace(g, outputs=("nothing",)), "do not match"),
     (lambda g: replace(g, outputs=()), "do not match"),
     (lambda g: replace(g, tensors={k: v for k, v in g.tensors.items() if k != "d"}), "'d' writes a tensor without"),
+    (
+        lambda g: with_node(g, 0, replace(g.nodes[0], attrs={**g.nodes[0].attrs, "weight_bits": 4})),
+        "'h' has weights from",
+    ),
+    (lambda g: with_node(g, 3, replace(g.nodes[3], attrs={"weight_bits": 8})), "'y' has weights of 8 bits, not 4"),
+    (lambda g: with_node(g, 2, replace(g.nodes[2], attrs={**g.nodes[2].attrs, "weight_bits": 4})), "but no weights"),
     (cut("weight", 0), "'h' has weights for other input channels"),
     (cut("weight", 1), "'d' has weights for other input channels"),
     (cut("weight", 3), "'y' has weights for another number"),
