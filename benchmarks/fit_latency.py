@@ -131,16 +131,16 @@ def probes_of(function: str) -> list[Probe]:
     sizes = (64, 200, 1000, 1500)
     images = ((4, 4, 8), (7, 5, 16), (10, 10, 6), (3, 3, 40), (8, 9, 24))
     match function:
-        case "tn_conv2d":
+        case "tn_conv2d" | "tn_conv2d_int4":
             grouped: list[Probe] = [
                 ((6, 6, 16), lambda b, x, g=g, k=k: b.conv2d(x, 16, (k, k), groups=g))
                 for g in (2, 4, 16)
                 for k in (1, 3)
             ]
             return [*conv_probes(), *grouped]
-        case "tn_conv2d_dsp":
+        case "tn_conv2d_dsp" | "tn_conv2d_int4_dsp":
             return [*pair_probes(), *clamped_probes((3, 2)), *clamped_probes((1, 1))]
-        case "tn_conv2d_positive_dsp":
+        case "tn_conv2d_positive_dsp" | "tn_conv2d_int4_positive_dsp":
             return [(shape, positive(make)) for shape, make in (*pair_probes(), *clamped_probes((3, 2)))]
         case "tn_conv2d_v7m":
             return [*pair_probes(), *clamped_probes((3, 2)), *clamped_probes((1, 1))]
@@ -159,8 +159,8 @@ def probes_of(function: str) -> list[Probe]:
         case _ if function.startswith("tn_depthwise_conv2d_k"):
             lines = line_probes(int(function[21]), int(function[23]))
             return [(shape, positive(make) if "_positive" in function else make) for shape, make in lines]
-        case "tn_dense" | "tn_dense_v7m" | "tn_dense_dsp":
-            pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8))
+        case "tn_dense" | "tn_dense_v7m" | "tn_dense_dsp" | "tn_dense_int4" | "tn_dense_int4_dsp":
+            pairs = ((16, 10), (64, 2), (130, 12), (256, 4), (40, 33), (640, 8), (45, 7), (18, 5))
             return [((k,), lambda b, x, n=n, c=c: b.dense(x, n, (-128, c))) for k, n in pairs for c in (127, 20)]
         case "tn_add_v7m" | "tn_add_even_v7m" | "tn_add_dsp" | "tn_add_even_dsp":
             even = "_even" in function
@@ -230,9 +230,13 @@ def probes_of(function: str) -> list[Probe]:
     raise KeyError(function)
 
 
-def many(probes: list[Probe]) -> IntegerGraph:
-    """One network that computes every probe on a part of its input."""
-    b = ProbeBuilder(7)
+def bits_of(function: str) -> int:
+    return 4 if "_int4" in function else 8
+
+
+def many(probes: list[Probe], bits: int) -> IntegerGraph:
+    """One network that computes every probe on a part of its input, with weights of so many bits."""
+    b = ProbeBuilder(7, bits=bits)
     x = b.input(max(math.prod(shape) for shape, _ in probes))
     for shape, make in probes:
         make(b, b.reshape(b.slice(x, 0, 0, math.prod(shape)), *shape))
@@ -257,7 +261,7 @@ def executed(machine: Machine, ig: IntegerGraph) -> Run:
 
 def speed(function: str, probes: list[Probe], target: Target, folder: Path) -> dict[str, Any]:
     """Coefficients for instructions and cycles, and the worst relative error of the former."""
-    ig = many(probes)
+    ig = many(probes, bits_of(function))
     firmware, machine = built(ig, target, folder)
     executed(machine, ig)
     calls = iter(call_costs(machine.counts(), firmware.image, target.core))
@@ -284,7 +288,7 @@ def speed(function: str, probes: list[Probe], target: Target, folder: Path) -> d
 def alone(function: str, probes: list[Probe], isa: Isa) -> IntegerGraph:
     """A network of this kernel and nothing else: the first probe that is one."""
     for shape, make in probes:
-        b = ProbeBuilder(7)
+        b = ProbeBuilder(7, bits=bits_of(function))
         make(b, b.input(*shape))
         ig = b.graph()
         kernel = choose(ig.nodes[0], ig, isa)
@@ -406,6 +410,38 @@ def _remainder(rows: list[Any], rest: list[Any], total: list[Any]) -> dict[str, 
     return {**found, "error": round(float(np.abs(errors).max()), 4)}
 
 
+def measure_unpacking(target: Target, folder: Path) -> dict[str, Any]:
+    """What `tn_depthwise_conv2d_int4` takes beyond the kernel that it calls."""
+    probes: list[Probe] = [
+        ((3, 3, c), lambda b, x, k=k: b.depthwise_conv2d(x, k))
+        for c in (4, 9, 16, 40)
+        for k in ((3, 3), (2, 1), (5, 5))
+    ]
+    counted, stack, size = [], [], 0
+    for bits in (4, 8):
+        ig = many(probes, bits)
+        firmware, machine = built(ig, target, folder / str(bits))
+        stack.append(executed(machine, ig).stack_bytes)
+        calls = iter(call_costs(machine.counts(), firmware.image, target.core))
+        numbers = calls_per_node((folder / str(bits) / "model.c").read_text())
+        spent = [(n, [next(calls) for _ in range(count)]) for n, count in zip(ig.nodes, numbers, strict=True)]
+        counted.append([(n, c[0]) for n, c in spent if n.op == "depthwise_conv2d"])
+        if bits == 4:
+            size = firmware.image.symbol("tn_depthwise_conv2d_int4").bytes
+    pairs = list(zip(*counted, strict=True))
+    rows = np.array([(1, node.weight_bytes) for (node, _), _ in pairs], float)
+    rest = np.array([(a.instructions - b.instructions, a.cycles - b.cycles) for (_, a), (_, b) in pairs], float)
+    fits = [nnls(rows / rest[:, i : i + 1], np.ones(len(rest)))[0] for i in (0, 1)]
+    return {
+        "functions": {"tn_depthwise_conv2d_int4": size},
+        "rodata": 0,
+        "stack": stack[0] - stack[1],
+        "instructions": [float(f"{v:.5g}") for v in fits[0]],
+        "cycles": [float(f"{v:.5g}") for v in fits[1]],
+        "error": round(float(np.abs(rows @ fits[0] / rest[:, 0] - 1).max()), 4),
+    }
+
+
 NOTHING = {"functions": {}, "rodata": 0, "stack": 0, "instructions": [0] * 6, "cycles": [0] * 6, "error": 0}
 
 
@@ -436,14 +472,14 @@ def measure(core: str, only: list[str], old: dict[str, Any]) -> dict[str, Any]:
         isa: Isa = "dsp" if function.endswith("_dsp") else "v7m" if function.endswith("_v7m") else "generic"
         target = replace(board, core=replace(board.core, isa=isa))
         with tempfile.TemporaryDirectory() as folder:
-            sizes = size(function, probes_of(function), target, Path(folder) / "one")
-            fitted = speed(function, probes_of(function), target, Path(folder) / "many")
-        base, rest = sizes.pop("base"), sizes.pop("rest")
-        kernels[function] = {**sizes, **fitted}
-        print(
-            f"{core:14} {function:38} rest {rest:4} stack {sizes['stack']:4} worst error {fitted['error']:7.2%}",
-            flush=True,
-        )
+            if function == "tn_depthwise_conv2d_int4":
+                kernels[function] = measure_unpacking(target, Path(folder))
+            else:
+                sizes = size(function, probes_of(function), target, Path(folder) / "one")
+                base, rest = sizes.pop("base"), sizes.pop("rest")
+                kernels[function] = {**sizes, **speed(function, probes_of(function), target, Path(folder) / "many")}
+        stack, error = kernels[function]["stack"], kernels[function]["error"]
+        print(f"{core:14} {function:38} rest {rest:4} stack {stack:4} worst error {error:7.2%}", flush=True)
     for function in (f for f in AROUND if not only or f in only):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

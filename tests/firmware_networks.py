@@ -98,8 +98,21 @@ def operations() -> IntegerGraph:
     return together({f"{op}{seed}": drawn(op, seed) for op in CASES for seed in range(3)})
 
 
+def four_bits() -> IntegerGraph:
+    """Weights of 4 bits, two in a byte, in every operation that has weights; one layer in between has 8."""
+    b = ProbeBuilder(8, bits=4)
+    x = b.conv2d(b.input(9, 8, 3), 10, (3, 3), (2, 1), clamp=(-128, 100))
+    x = b.depthwise_conv2d(b.depthwise_conv2d(x), (2, 3), multiplier=2)
+    b.bits = 8
+    x = b.conv2d(x, 6)
+    b.bits = 4
+    x = b.conv2d(b.conv2d(x, 9, (3, 2), groups=3), 5)
+    b.dense(b.reshape(x, b.tensors[x].bytes), 7)
+    return b.graph()
+
+
 NETWORKS: Mapping[str, Callable[[], IntegerGraph]] = {
-    f.__name__: f for f in (mobile, squeeze_excite, plumbing, grouped, even_sum, rows, operations)
+    f.__name__: f for f in (mobile, squeeze_excite, plumbing, grouped, even_sum, rows, operations, four_bits)
 }
 
 

@@ -9,47 +9,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_cases import at_zero_point
 
 from thumbnet.cost.kernel import window_of
 from thumbnet.cost.kernels import choose
 from thumbnet.cost.memory import plan_arena
 from thumbnet.cost.probes import ProbeBuilder
-from thumbnet.cost.schedule import Unit, cascade, single
-from thumbnet.emulation.toolchain import build
+from thumbnet.cost.schedule import cascade, single
 from thumbnet.errors import ModelError
-from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.exporters.c import emit
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.simulate import run
 from thumbnet.targets import load_target
 
 pytest.importorskip("unicorn", reason="the emulator is optional")
 pytestmark = pytest.mark.emulation
 
-from thumbnet.emulation.unicorn import UnicornMachine  # noqa: E402
+from emulated import M4, assert_exact, used  # noqa: E402  # needs the emulator
 
-M4 = load_target("nrf52840")
 NO_PADDING = (0, 0, 0, 0)
-
-
-def assert_exact(
-    ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None, target=M4, samples: np.ndarray | None = None
-) -> None:
-    """Random samples and the extremes, or `samples`, byte for byte."""
-    ig = replace(ig)  # schedules are kept per graph, and tests change theirs
-    source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
-    x = np.random.default_rng(0).integers(-128, 128, (4, *source.shape)).astype(np.int8)
-    x[1], x[2] = -128, 127
-    x = x if samples is None else samples
-    write_firmware(folder, emit(ig, target, units=units))
-    machine = UnicornMachine(build(folder, target), source.bytes, result.bytes)
-    expected = run(ig, x)[ig.outputs[0]]
-    for sample, y in zip(x, expected, strict=True):
-        got = np.frombuffer(machine.run(sample.tobytes()).output, np.int8)
-        assert np.array_equal(got, y.ravel())
-
-
-def used(ig: IntegerGraph, isa="dsp") -> list[str]:
-    return [choose(node, ig, isa).function for node in ig.nodes]
 
 
 def convolution(ig: IntegerGraph) -> str:
@@ -57,12 +34,6 @@ def convolution(ig: IntegerGraph) -> str:
     node = ig.nodes[0]
     positive = node.clamp[0] >= ig.tensors[node.name].zero_point
     return "tn_conv2d_positive_dsp" if positive else "tn_conv2d_dsp"
-
-
-def at_zero_point(ig: IntegerGraph, zero_point: int) -> IntegerGraph:
-    """The same network, all tensors but the input with this zero point."""
-    tensors = {v: t if v in ig.inputs else replace(t, zero_point=zero_point) for v, t in ig.tensors.items()}
-    return replace(ig, tensors=tensors)
 
 
 POINTWISE = [  # height, width, in, out, stride

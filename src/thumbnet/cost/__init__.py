@@ -72,8 +72,8 @@ def _stack_bytes(unit: Unit, costs: Measured) -> int:
 
 
 def _deepest(kernel: Kernel, costs: Measured) -> int:
-    parts = max((costs.kernels[k.function].stack_bytes for k in kernel.parts), default=0)
-    return costs.kernels[kernel.function].stack_bytes + parts
+    called = sum(costs.kernels[f].stack_bytes for f in (kernel.unpacks, kernel.function) if f)
+    return called + max((_deepest(part, costs) for part in kernel.parts), default=0)
 
 
 def _calls(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[tuple[int, ...]]:

@@ -25,7 +25,9 @@ def units(ig: IntegerGraph, isa: Isa) -> tuple[Unit, ...]:
 
 
 def kernel_of(node: IntegerNode, ig: IntegerGraph, isa: Isa) -> Kernel:
-    """The library's function for a node, or ours."""
+    """The library's function for a node, or ours, as for weights of 4 bits."""
+    if node.weight_bits == 4:
+        return choose(node, ig, isa)
     match node.op:
         case "conv2d" | "depthwise_conv2d" | "dense" | "max_pool2d" | "avg_pool2d":
             sources = (_HEADER, f"cmsis_nn/{node.op}.c")

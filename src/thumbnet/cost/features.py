@@ -40,12 +40,30 @@ def _inside(w: Window) -> int:
 
 
 def conv2d(w: Window, groups: int, strip: int, clamped: bool) -> Features:
-    pixels, taps = w.out_h * w.out_w, w.kernel[0] * w.kernel[1]
-    depth, count = w.in_c // groups, w.out_c // groups
+    pixels, terms = w.out_h * w.out_w, w.taps * w.in_c // groups
+    quads, singles = groups * (w.out_c // groups // 4), groups * (w.out_c // groups % 4)
+    runs = (pixels * quads, pixels * quads * terms, pixels * singles, pixels * singles * terms)
+    return (*_gathered(w, groups), *runs)
+
+
+def conv2d_int4(w: Window, groups: int, strip: int, clamped: bool) -> Features:
+    pixels, terms = w.out_h * w.out_w, w.taps * w.in_c // groups
+    quads = groups * -(-w.out_c // groups // 4)
+    return (*_gathered(w, groups), pixels * groups * terms, pixels * w.out_c, *_dots(pixels * quads, terms))
+
+
+def _dots(rows: int, terms: int) -> Features:
+    """Loops of dots_int4.c over four values at a time, and four times that; of one or two channels as of four."""
+    fours, rest = divmod(terms, 4)
+    return (rows, rows * fours, rows * -(-fours // 4), rows * (rest > 0), rows * rest)
+
+
+def _gathered(w: Window, groups: int) -> Features:
+    """Copies of the generic convolutions' columns."""
+    pixels, taps = w.out_h * w.out_w, w.taps
+    depth = w.in_c // groups
     inside = _inside(w) * groups
     outside = pixels * taps * groups - inside
-    quads, singles = groups * (count // 4), groups * (count % 4)
-    terms = taps * depth
     words = depth // 16 if w.in_c % 4 == 0 and depth % 4 == 0 else 0
     return (
         1,
@@ -56,10 +74,6 @@ def conv2d(w: Window, groups: int, strip: int, clamped: bool) -> Features:
         inside * (depth - 16 * words),
         outside,
         outside * depth,
-        pixels * quads,
-        pixels * quads * terms,
-        pixels * singles,
-        pixels * singles * terms,
     )
 
 
@@ -90,8 +104,17 @@ def _rest(clamped: bool, size: int) -> float:
 
 
 def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
-    """Loops of pairs.S, and of conv2d.c around them."""
-    w = _flattened(w)
+    return _pairs(_flattened(w), w.twos, 8, clamped)
+
+
+def conv2d_int4_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
+    """Two words of columns at a time, and once more for each pair of pixels, to sum them up."""
+    steps = -(-w.twos // 2)
+    return (*_pairs(_flattened(w), steps, 4, clamped), -(-w.out_h * w.out_w // 2) * steps)
+
+
+def _pairs(w: Window, steps: int, unroll: int, clamped: bool) -> Features:
+    """Loops of tn_pairs.h, and of convolve.c around them."""
     walk = _walk(w)
     pixels = w.out_h * w.out_w
     pairs = -(-pixels // 2)
@@ -110,8 +133,8 @@ def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
         pairs * w.kernel[0] * fours,
         *(pairs * w.kernel[0] * (left == i) for i in (1, 2, 3)),
         runs,
-        runs * w.twos,
-        runs * -(-(w.twos - 1) // 8),
+        runs * steps,
+        runs * -(-(steps - 1) // unroll),
         pairs * (rest > 0),
         pairs * (rest == 2),
         pairs * (rest == 3),
@@ -128,7 +151,7 @@ def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
 
 
 def _flattened(w: Window) -> Window:
-    """All pixels in one row where each is computed from the one in its place, as conv2d.c does it."""
+    """All pixels in one row where each is computed from the one in its place, as convolve.c does it."""
     one = w.kernel == w.stride == (1, 1) and w.padding == (0, 0) and w.in_w == w.out_w and w.in_h >= w.out_h
     pixels = w.out_h * w.out_w
     return replace(w, in_h=1, out_h=1, in_w=pixels, out_w=pixels) if one and pixels < 1 << 16 else w
@@ -223,6 +246,20 @@ def dense_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     groups, eights = -(-out_c // 4), -(-in_c // 8)
     runs = (groups, groups * eights, groups * -(-eights // 4))
     return (1, *runs, out_c % 4 > 0, out_c % 4 == 2, out_c % 4 == 3, _rest(kernel.clamped, out_c))
+
+
+def dense_int4_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    return (*dense_dsp(node, ig, kernel), -(-node.arrays["weight"].shape[1] // 8))
+
+
+def dense_int4(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    out_c, in_c = node.arrays["weight"].shape
+    return (1, in_c, out_c, *_dots(-(-out_c // 4), in_c))
+
+
+def unpacking(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
+    """What weights of 4 bits cost before the kernel for those of 8 starts."""
+    return (1, node.weight_bytes)
 
 
 def dense(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
@@ -376,9 +413,12 @@ def cascade(unit: Unit) -> Features:
 # of a window, groups, output rows per strip, whether a second pass clamps
 CONVOLUTIONS: Mapping[str, Callable[[Window, int, int, bool], Features]] = {
     "tn_conv2d": conv2d,
+    "tn_conv2d_int4": conv2d_int4,
     "tn_depthwise_conv2d": depthwise_conv2d,
     "tn_conv2d_dsp": conv2d_dsp,
     "tn_conv2d_positive_dsp": conv2d_dsp,
+    "tn_conv2d_int4_dsp": conv2d_int4_dsp,
+    "tn_conv2d_int4_positive_dsp": conv2d_int4_dsp,
     **{
         f"tn_depthwise_conv2d_{kernel}{suffix}_dsp": depthwise_dsp
         for kernel in ("k3s1", "k3s2", "k5s1", "k5s2")
@@ -392,6 +432,9 @@ FEATURES: Mapping[str, FeatureFunction] = {
     "tn_conv_transpose2d": conv_transpose2d,
     "tn_dense": dense,
     "tn_dense_dsp": dense_dsp,
+    "tn_dense_int4": dense_int4,
+    "tn_dense_int4_dsp": dense_int4_dsp,
+    "tn_depthwise_conv2d_int4": unpacking,
     "tn_add_dsp": add_dsp,
     "tn_add_even_dsp": add_dsp,
     "tn_add": pair,

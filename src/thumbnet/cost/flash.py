@@ -14,12 +14,17 @@ from thumbnet.integer.graph import IntegerGraph, IntegerNode
 # sizeof of the parameter structs in the kernels' headers on a 32-bit core; `_positive` ones have the same
 STRUCT_BYTES = {
     "tn_conv2d": 32 + 16,
+    "tn_conv2d_int4": 32 + 16,
     "tn_depthwise_conv2d": 32 + 16,
     "tn_conv_transpose2d": 16,
+    "tn_depthwise_conv2d_int4": 12,  # beyond those of the kernel that it calls
     "tn_dense": 22,
+    "tn_dense_int4": 22,
     "tn_conv2d_dsp": 32,
+    "tn_conv2d_int4_dsp": 32,
     **{f"tn_depthwise_conv2d_{kernel}_dsp": 32 + 16 for kernel in ("k3s1", "k3s2", "k5s1", "k5s2")},
     "tn_dense_dsp": 24,
+    "tn_dense_int4_dsp": 24,
     "tn_conv2d_v7m": 32,
     "tn_depthwise_conv2d_k3_v7m": 32 + 16,
     "tn_depthwise_conv2d_any_v7m": 32 + 16,
@@ -69,25 +74,26 @@ _PHASE_BYTES = 16  # sizeof(tn_phase)
 
 def constant_bytes(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> tuple[int, int]:
     """(weights, parameters and tables) that the node puts into flash, each array rounded up to its alignment."""
-    weight = int(node.arrays["weight"].size) if "weight" in node.arrays else 0
+    weight = node.weight_bytes if "weight" in node.arrays else 0
     struct = _aligned(STRUCT_BYTES.get(kernel.function.replace("_positive", ""), 0))
+    struct += STRUCT_BYTES.get(kernel.unpacks, 0)
     if kernel.family == "mve" and weight:
         return weight, struct + _packed_mve(node, ig, kernel.function) - weight
     if kernel.family == "dsp" and node.op in ("conv2d", "dense"):
         return weight, struct + _packed_dsp(node, ig, kernel) - weight
     if kernel.family == "v7m" and node.op in ("conv2d", "dense"):
         return weight, struct + _packed_v7m(node) - weight
-    if node.op in ("conv2d", "depthwise_conv2d"):
-        channels = len(node.arrays["bias"])
-        return weight, struct + 8 * channels + _aligned(channels) + (_aligned(weight) - weight)
-    if node.op == "dense":
-        return weight, struct + 4 * len(node.arrays["bias"]) + (_aligned(weight) - weight)
-    if node.op == "lut":
-        return 0, 256
     if node.op == "conv_transpose2d":
         made = zip(phases(node, ig).all, kernel.parts, strict=True)
-        stored = [sum(constant_bytes(phase.node, phase.ig, part)) + _PHASE_BYTES for phase, part in made]
-        return weight, struct + sum(stored) - weight
+        of_phases = [sum(constant_bytes(phase.node, phase.ig, part)) + _PHASE_BYTES for phase, part in made]
+        return weight, struct + sum(of_phases) - weight
+    if weight:
+        channels = len(node.arrays["bias"])
+        stored = _half_bytes(node) if kernel.function.endswith("_int4") else _aligned(weight)
+        scales = 0 if node.op == "dense" else 4 * channels + _aligned(channels)
+        return weight, struct + 4 * channels + scales + stored - weight
+    if node.op == "lut":
+        return 0, 256
     if kernel.function == "tn_take":
         return 0, struct + sum(_aligned(2 * n) for n in ig.tensors[node.name].shape[:2])
     constant = int(node.arrays["constant"].size) if "constant" in node.arrays else 0
@@ -105,11 +111,18 @@ def _packed_v7m(node: IntegerNode) -> int:
 
 def _packed_dsp(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> int:
     """Bytes of weights and parameters, by groups of four channels: see pairs.S and dense.S."""
-    if node.op == "dense":
-        words = 4 + 8 * -(-int(node.arrays["weight"].shape[1]) // 8)
-    else:
-        words = 4 + 2 * window_of(node, ig).twos + (9 if kernel.positive else 5)
+    dense = node.op == "dense"
+    twos = 4 * -(-int(node.arrays["weight"].shape[1]) // 8) if dense else window_of(node, ig).twos
+    words = 4 + (2 * -(-twos // 2) if node.weight_bits == 4 else 2 * twos)
+    words += 0 if dense else 9 if kernel.positive else 5
     return 4 * words * -(-len(node.arrays["bias"]) // 4)
+
+
+def _half_bytes(node: IntegerNode) -> int:
+    """Weights of 4 bits of two channels and four values in each word (`kernels/generic/tn_int4.h`)."""
+    channels, groups = len(node.arrays["bias"]), int(node.attrs.get("groups", 1))
+    values = int(node.arrays["weight"].size) // channels
+    return 4 * groups * -(-(channels // groups) // 2) * -(-values // 4)
 
 
 def _packed_mve(node: IntegerNode, ig: IntegerGraph, function: str) -> int:
@@ -128,7 +141,7 @@ def _packed_mve(node: IntegerNode, ig: IntegerGraph, function: str) -> int:
 def functions_of(units: Sequence[Unit]) -> set[str]:
     """Kernels that are linked."""
     kernels = [k for unit in units for k in unit.kernels]
-    found = {k.function for kernel in kernels for k in (kernel, *kernel.parts) if k.function}
+    found = {f for kernel in kernels for k in (kernel, *kernel.parts) for f in (k.function, k.unpacks) if f}
     return found | {"tn_cascade" for unit in units if unit.rows}
 
 

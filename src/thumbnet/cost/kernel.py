@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +39,11 @@ class Kernel:
     strip: int = 0  # output rows per strip, depthwise only
     clamped: bool = False  # the output is clamped by a second pass
     parts: tuple[Kernel, ...] = ()  # of a transposed convolution: the kernels of its phases
+    unpacks: str = ""  # what is called instead: it unpacks weights of 4 bits into the scratch, and calls `function`
+
+    @property
+    def called(self) -> str:
+        return self.unpacks or self.function
 
     @property
     def family(self) -> Isa:
@@ -57,6 +62,15 @@ class Kernel:
     def clamp(self) -> str:
         """The function that clamps the output in a second pass; "" where none has to."""
         return f"tn_clamp_{self.family}" if self.clamped else ""
+
+
+def unpacking(node: IntegerNode, kernel: Kernel) -> Kernel:
+    """The kernel of a depthwise convolution as it is, or, for weights of 4 bits, behind one that unpacks them."""
+    if node.weight_bits != 4:
+        return kernel
+    sources = (*kernel.sources, "generic/depthwise_conv2d_int4.c")
+    scratch = -(-int(node.arrays["weight"].size) // 4) * 4 + kernel.scratch_bytes
+    return replace(kernel, sources=sources, scratch_bytes=scratch, unpacks="tn_depthwise_conv2d_int4")
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,18 @@ from thumbnet.cost.kernel import (
     even_inputs,
     raster_distance,
     sums_as_tflm,
+    unpacking,
     window_of,
 )
 from thumbnet.cost.lines import Lines, line_overlap
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 _LINES = ("dsp/tn_depthwise.h", "dsp/tn_depthwise_rows.h", "dsp/depthwise.c", "dsp/depthwise_channels.S")
+_PAIRS = ("dsp/tn_pairs.h", "dsp/pairs_common.S", "dsp/convolve.c")
 _POOL = ("dsp/tn_kernels_dsp.h", "dsp/tn_pool.h", "dsp/pool.S")
 _MAX_DOUBLED = 1 << 30  # accumulators are doubled before the high product
 _MAX_LANE = 1 << 23  # of the channel in the upper half of a dual lane
+_MAX_NIBBLES = (_MAX_DOUBLED, 1 << 23, 1 << 23, 1 << 19)  # of four channels in one lane, see pairs_int4.S
 
 
 def choose_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
@@ -28,7 +31,8 @@ def choose_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
         case "conv2d":
             return _conv2d(node, ig)
         case "depthwise_conv2d":
-            return _depthwise(node, ig)
+            kernel = _depthwise(node, ig)
+            return None if kernel is None else unpacking(node, kernel)
         case "dense":
             return _dense(node, ig)
         case "add":
@@ -47,15 +51,18 @@ def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     scratch = 8 * w.twos
     if not w.inside or w.dilation[1] != 1:
         scratch += 2 * _fours(w.run)
-    more, suffix = (("dsp/conv2d_positive.c",), "_positive") if _positive(node, ig) else ((), "")
-    return _kernel(
-        node, f"tn_conv2d{suffix}_dsp", ("dsp/pairs.S", "dsp/conv2d.c", *more), scratch, Overlap(raster_distance(w))
-    )
+    bits = _bits(node)
+    if bits:  # reads, without meaning, as many columns for an odd number of twos
+        scratch = max(scratch, 16 * -(-w.twos // 2))
+    name = f"conv2d{bits}{'_positive' if _positive(node, ig) else ''}"
+    sources = (*_PAIRS, f"dsp/pairs{bits}.S", f"dsp/{name}.c")
+    return _kernel(node, f"tn_{name}_dsp", sources, scratch, Overlap(raster_distance(w)))
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     fits = _right_shifts(node) and _lanes_fit(node, ig) and _one_scale(node) and int(node.arrays["shift"][0]) >= -23
-    return _kernel(node, "tn_dense_dsp", ("dsp/dense.S",), 0, None) if fits else None
+    sources = ("dsp/tn_dense.h", f"dsp/dense{_bits(node)}.S")
+    return _kernel(node, f"tn_dense{_bits(node)}_dsp", sources, 0, None) if fits else None
 
 
 def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
@@ -119,6 +126,11 @@ def _kernel(
     return Kernel(function, (*common, *sources), scratch, overlaps, clamped=clamped)
 
 
+def _bits(node: IntegerNode) -> str:
+    """What names of kernels and files say about the weights."""
+    return "_int4" if node.weight_bits == 4 else ""
+
+
 def _fours(n: int) -> int:
     return -(-n // 4) * 4
 
@@ -143,12 +155,17 @@ def _positive(node: IntegerNode, ig: IntegerGraph) -> bool:
 
 
 def _lanes_fit(node: IntegerNode, ig: IntegerGraph) -> bool:
-    """Whether two channels can share 16-bit lanes without loss (see pairs.S). Even channels lie in the lower half."""
+    """Whether two channels can share 16-bit lanes without loss, or four of 4 bits (see pairs.S, pairs_int4.S).
+
+    Even channels lie in the lower half.
+    """
     weight = _by_channel(node)
+    largest = _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point)
+    if node.weight_bits == 4:
+        return all(largest[k::4].max(initial=0) < most for k, most in enumerate(_MAX_NIBBLES))
     pairs = weight[: len(weight) // 2 * 2].reshape(-1, 2, weight.shape[1])
     if (pairs[:, 0] + 256 * pairs[:, 1]).min(initial=0) < -(1 << 15):
         return False
-    largest = _largest_sums(node, weight, ig.tensors[node.inputs[0]].zero_point)
     return bool(largest.max(initial=0) < _MAX_DOUBLED and largest[1::2].max(initial=0) < _MAX_LANE)
 
 

@@ -13,6 +13,7 @@ from thumbnet.cost.kernel import (
     raster_distance,
     strip_overlap,
     strip_rows,
+    unpacking,
     whole_inputs,
     window_of,
 )
@@ -27,17 +28,19 @@ def choose_generic(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     match node.op:
         case "conv2d":
             w = window_of(node, ig)
-            return Kernel("tn_conv2d", ("generic/conv2d.c",), w.taps * w.in_c, (Overlap(raster_distance(w)),))
+            name, sources = _by_bits(node)
+            return Kernel(name, sources, w.taps * w.in_c, (Overlap(raster_distance(w)),))
         case "depthwise_conv2d":
             w = window_of(node, ig)
             rows, strip = strip_rows(w, w.pitch)
             source = ("generic/depthwise_conv2d.c",)
-            return Kernel("tn_depthwise_conv2d", source, rows * w.pitch, (strip_overlap(w, strip),), strip)
+            kernel = Kernel("tn_depthwise_conv2d", source, rows * w.pitch, (strip_overlap(w, strip),), strip)
+            return unpacking(node, kernel)
         case "max_pool2d" | "avg_pool2d":
             overlap = channel_overlap(window_of(node, ig))
             return Kernel(f"tn_{node.op}", (f"generic/{node.op}.c",), 0, (overlap,))
         case "dense":
-            return Kernel("tn_dense", ("generic/dense.c",), 0, (None,))
+            return Kernel(*_by_bits(node), 0, (None,))
         case "add" | "sub":
             return Kernel("tn_add", ("generic/add.c",), 0, whole)
         case "mul" | "prelu":
@@ -101,3 +104,11 @@ def pixel_distance(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], 
     first = (rows[:, None] * width + columns[None, :]).ravel()
     later = np.minimum.accumulate(first[::-1])[::-1]
     return int(np.max(np.arange(1, first.size + 1) - later)) * channels
+
+
+def _by_bits(node: IntegerNode) -> tuple[str, tuple[str, ...]]:
+    """Function and sources of a convolution or a dense layer."""
+    if node.weight_bits == 4:
+        sources = ("generic/tn_int4.h", "generic/dots_int4.c", f"generic/{node.op}_int4.c")
+        return f"tn_{node.op}_int4", sources
+    return f"tn_{node.op}", (f"generic/{node.op}.c",)

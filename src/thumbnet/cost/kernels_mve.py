@@ -33,6 +33,8 @@ _COMMON = (_HEADER, "mve/tn_mve.h")
 
 def choose_mve(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     """The kernel for cores with Helium; None where there is none or the node misses its conditions."""
+    if node.weight_bits == 4:
+        return None
     match node.op:
         case "dense":
             return _dense(node, ig)

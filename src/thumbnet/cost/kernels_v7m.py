@@ -13,6 +13,7 @@ from thumbnet.cost.kernel import (
     raster_distance,
     strip_overlap,
     sums_as_tflm,
+    unpacking,
     window_of,
 )
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
@@ -26,10 +27,13 @@ _MAX_DENSE_LANE = 1 << 23
 def choose_v7m(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     """The kernel for Armv7-M; None where there is none or the node misses its conditions."""
     match node.op:
+        case "conv2d" | "dense" if node.weight_bits == 4:
+            return None
         case "conv2d":
             return _conv2d(node, ig)
         case "depthwise_conv2d":
-            return _depthwise(node, ig)
+            kernel = _depthwise(node, ig)
+            return None if kernel is None else unpacking(node, kernel)
         case "dense":
             return _dense(node, ig)
         case "add":

@@ -39,12 +39,15 @@ def unit_latency(unit: Unit, ig: IntegerGraph, costs: Measured) -> list[tuple[in
         return [_node(ig.nodes[unit.first], ig, unit.kernels[0], costs)]
     spent = []
     for stage, kernel in enumerate(unit.kernels):
-        groups = int(ig.nodes[unit.first + stage].attrs.get("groups", 1))
+        node = ig.nodes[unit.first + stage]
+        groups = int(node.attrs.get("groups", 1))
         parts = pieces(unit.windows[stage], unit.replay, stage)
         counts = np.sum(
             [n * convolution_counts(w, groups, kernel.function, kernel.strip, kernel.clamped) for w, n in parts], 0
         )
-        spent.append(_applied(costs.kernels[kernel.function], counts))
+        whole, unpacking = _applied(costs.kernels[kernel.function], counts), _unpacking(node, ig, kernel, costs)
+        calls = sum(n for _, n in parts)
+        spent.append((whole[0] + calls * unpacking[0], whole[1] + calls * unpacking[1]))
     own = _applied(costs.kernels["tn_cascade"], np.array(cascade(unit)))
     spent[-1] = (spent[-1][0] + own[0], spent[-1][1] + own[1])
     return [(round(a), round(b)) for a, b in spent]
@@ -59,12 +62,20 @@ def convolution_counts(w: Window, groups: int, function: str, strip: int, clampe
 def _node(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) -> tuple[int, int]:
     if not kernel.function:
         return 0, 0
-    instructions, cycles = _applied(costs.kernels[kernel.function], features_of(node, ig, kernel))
+    own = _applied(costs.kernels[kernel.function], features_of(node, ig, kernel))
+    spent = [own, _unpacking(node, ig, kernel, costs)]
     for i, part in enumerate(kernel.parts):
         counts = phase_counts(phases(node, ig).all[i], part)
-        own = _applied(costs.kernels[part.function], counts)
-        instructions, cycles = instructions + own[0], cycles + own[1]
+        spent.append(_applied(costs.kernels[part.function], counts))
+    instructions, cycles = (sum(values) for values in zip(*spent, strict=True))
     return round(instructions), round(cycles)
+
+
+def _unpacking(node: IntegerNode, ig: IntegerGraph, kernel: Kernel, costs: Measured) -> tuple[float, float]:
+    """What a call costs before the kernel starts."""
+    if not kernel.unpacks:
+        return 0.0, 0.0
+    return _applied(costs.kernels[kernel.unpacks], np.array(FEATURES[kernel.unpacks](node, ig, kernel), np.float64))
 
 
 def phase_counts(phase: Phase, kernel: Kernel) -> Floats:

@@ -25,12 +25,13 @@ class ProbeBuilder:
     """Builds an `IntegerGraph` node by node; all random choices come from `seed`.
 
     Each method takes the names of its inputs and returns the name of its output. Scales do not matter to any kernel and
-    are 1; multipliers spread the outputs over most of the int8 range.
+    are 1; multipliers spread the outputs over most of the int8 range. `bits` are those of the weights to come.
     """
 
-    def __init__(self, seed: int = 0, name: str = "probe") -> None:
+    def __init__(self, seed: int = 0, name: str = "probe", bits: int = 8) -> None:
         self.rng = np.random.default_rng(seed)
         self.name = name
+        self.bits = bits
         self.tensors: dict[str, QTensor] = {}
         self.nodes: list[IntegerNode] = []
         self.inputs: list[str] = []
@@ -62,7 +63,7 @@ class ProbeBuilder:
         attrs = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation), "groups": groups}
         shape = (*_sizes((h, w), kernel, stride, padding, dilation), channels)
         arrays = self._scaled(weight, channels, kernel[0] * kernel[1] * c // groups)
-        return self._node("conv2d", (x,), shape, attrs, arrays, clamp)
+        return self._node("conv2d", (x,), shape, attrs | self._bits(), arrays, clamp)
 
     def depthwise_conv2d(
         self,
@@ -80,7 +81,7 @@ class ProbeBuilder:
         attrs = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
         shape = (*_sizes((h, w), kernel, stride, padding, dilation), c * multiplier)
         arrays = self._scaled(weight, c * multiplier, kernel[0] * kernel[1])
-        return self._node("depthwise_conv2d", (x,), shape, attrs, arrays, clamp)
+        return self._node("depthwise_conv2d", (x,), shape, attrs | self._bits(), arrays, clamp)
 
     def conv_transpose2d(
         self, x: str, channels: int, kernel: Pair, stride: Pair, padding: Pair = (0, 0), clamp: Pair = (-128, 127)
@@ -97,7 +98,7 @@ class ProbeBuilder:
         arrays = self._scaled(self._weight(features, count), features, count)
         for key in ("multiplier", "shift"):
             arrays[key][:] = arrays[key][0]
-        return self._node("dense", (x,), (features,), {}, arrays, clamp)
+        return self._node("dense", (x,), (features,), self._bits(), arrays, clamp)
 
     def add(self, a: str, b: str, op: str = "add", clamp: Pair = (-128, 127), even: bool = False) -> str:
         """The larger of the inputs' scales is halved, as in TFLite Micro; `even`: both are."""
@@ -225,10 +226,14 @@ class ProbeBuilder:
         return {"multiplier": multiplier, "shift": shift}
 
     def _weight(self, *shape: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-        return self.rng.integers(-127, 128, shape).astype(np.int8)
+        return self.rng.integers(*((-127, 128) if self.bits == 8 else (-8, 8)), shape).astype(np.int8)
+
+    def _bits(self) -> dict[str, int]:
+        return {} if self.bits == 8 else {"weight_bits": self.bits}
 
     def _scaled(self, weight: np.ndarray[Any, np.dtype[np.int8]], channels: int, terms: int) -> dict[str, Any]:
-        spread = 73.0 * 73.0 * np.sqrt(terms)  # standard deviation of a sum of `terms` products of random int8 values
+        # standard deviation of a sum of `terms` products of random int8 values and weights
+        spread = 73.0 * (73.0 if self.bits == 8 else 4.6) * np.sqrt(terms)
         multiplier, shift = quantize_multiplier(self.rng.uniform(20, 80, channels) / spread)
         bias = self.rng.normal(0, spread / 2, channels).astype(np.int32)
         return {"weight": weight, "bias": bias, "multiplier": multiplier, "shift": shift}

@@ -73,7 +73,7 @@ def test_the_networks_use_every_operation_and_every_kernel() -> None:
     assert {node.op for ig in graphs for node in ig.nodes} >= set(SPELLERS)
     units = [unit for ig in graphs for unit in schedule(ig, "generic")]
     kernels = {f"generic/{f.name}" for f in (kernel_folder() / "generic").iterdir() if f.name.endswith(".c")}
-    assert {source for unit in units for source in unit.sources} == kernels
+    assert {source for unit in units for source in unit.sources if source.endswith(".c")} == kernels
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,6 +13,7 @@ from thumbnet.cost.transposed import phases
 from thumbnet.exporters.c import calls_cmsis_nn, calls_dsp, calls_mve, calls_v7m, spell
 from thumbnet.exporters.c.calls_moves import MOVES
 from thumbnet.exporters.c.calls_pairs import PAIRS
+from thumbnet.exporters.c.packing import pack_halves
 from thumbnet.exporters.c.site import Call, Definitions, Site, channel_constants, folded_bias, with_params
 from thumbnet.integer.reductions import EXTREMES, SUMS, blocks
 from thumbnet.targets.target import Isa
@@ -50,7 +51,7 @@ def _geometry(site: Site) -> dict[str, int | str]:
 
 
 def _convolution(site: Site) -> Call:
-    statement = f"{site.kernel.function}(&{site.name}, {site.inputs[0]}, {site.output}, {site.scratch});"
+    statement = f"{site.kernel.called}(&{site.name}, {site.inputs[0]}, {site.output}, {site.scratch});"
     return Call(convolution_constants(site), (statement,))
 
 
@@ -74,8 +75,11 @@ def _conv_transpose2d(site: Site) -> Call:
 
 
 def _dense(site: Site) -> Call:
-    weight = site.node.arrays["weight"].astype(np.int8)
-    arrays: dict[str, np.ndarray[Any, Any]] = {"weight": weight, "bias": folded_bias(site.node, site.zero_point(0))}
+    weight, four_bits = site.node.arrays["weight"].astype(np.int8), site.node.weight_bits == 4
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "weight": pack_halves(weight[None]) if four_bits else weight,
+        "bias": folded_bias(site.node, site.zero_point(0)),
+    }
     fields: dict[str, int | str] = {
         "in_c": weight.shape[1],
         "out_c": weight.shape[0],
@@ -85,7 +89,8 @@ def _dense(site: Site) -> Call:
         "out_zero_point": site.out_zero_point,
         **site.clamp,
     }
-    params = with_params(site, "tn_dense_params", fields, site.inputs[0], site.output)
+    kind = "tn_dense_int4_params" if four_bits else "tn_dense_params"
+    params = with_params(site, kind, fields, site.inputs[0], site.output)
     return Call(
         (*(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()), *params.constants), params.statements
     )

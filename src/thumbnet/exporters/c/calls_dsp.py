@@ -22,7 +22,7 @@ def convolution(site: Site) -> tuple[Definitions, str]:
     weight = arrays["weight"].astype(np.int8).reshape(w.out_c, w.kernel[0], -1)  # a row of the window is one run
     bias = folded_bias(node, site.zero_point(0))
     positive_at = site.out_zero_point if site.kernel.positive else None
-    packed = pack_pairs(weight, bias, arrays["multiplier"], arrays["shift"], positive_at)
+    packed = pack_pairs(weight, bias, arrays["multiplier"], arrays["shift"], positive_at, node.weight_bits)
     return (spell.array(name, packed),), name
 
 
@@ -46,7 +46,8 @@ def _dense(site: Site) -> Call:
         "shift": int(right_shifts(arrays["multiplier"], arrays["shift"])[0]),
     }
     made = with_params(site, "tn_dense_dsp_params", fields, site.inputs[0], site.output)
-    weights = pack_dense(arrays["weight"].astype(np.int8), folded_bias(site.node, site.zero_point(0)))
+    bias = folded_bias(site.node, site.zero_point(0))
+    weights = pack_dense(arrays["weight"].astype(np.int8), bias, site.node.weight_bits)
     return Call((spell.array(packed, weights), *made.constants), made.statements)
 
 

@@ -53,7 +53,7 @@ def layers(ig: IntegerGraph, plan: ArenaPlan, units: tuple[Unit, ...]) -> list[L
 def _cascade(ig: IntegerGraph, unit: Unit, sites: list[Site], places: list[int]) -> list[Layer]:
     first, last = sites[0], sites[-1]
     stages = [
-        f"{{.run = {s.kernel.function}, .clamp = {s.kernel.clamp or 'NULL'}, "
+        f"{{.run = {s.kernel.called}, .clamp = {s.kernel.clamp or 'NULL'}, "
         f".params = &{s.name}, .offset = {0 if s is last else place}}}"
         for s, place in zip(sites, places, strict=True)
     ]

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from thumbnet.cost.kernel import Kernel
 from thumbnet.exporters.c import spell
+from thumbnet.exporters.c.packing import pack_halves
+from thumbnet.integer.arithmetic import pack_int4
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 
 Definitions = tuple[str, ...]
@@ -68,14 +70,36 @@ def with_params(site: Site, kind: str, fields: Mapping[str, int | str], *address
 
 
 def channel_constants(site: Site, bias: npt.NDArray[np.int32], shift: npt.NDArray[np.int8]) -> tuple[Definitions, str]:
-    """The arrays of tn_conv2d_constants and the struct itself, and its address. Bias, shift: as the kernel has them."""
-    weight, multiplier = site.node.arrays["weight"], site.node.arrays["multiplier"]
+    """The arrays of tn_conv2d_constants, or of its like for weights of 4 bits, the struct itself, and its address in C.
+
+    Bias, shift: as the kernel has them.
+    """
+    kind, weight = _stored(site)
+    multiplier = site.node.arrays["multiplier"]
     arrays: dict[str, np.ndarray[Any, Any]] = {
-        "weight": (np.moveaxis(weight, -1, 0) if site.node.op == "depthwise_conv2d" else weight).astype(np.int8),
+        "weight": weight,
         "bias": bias,
         "multiplier": multiplier.astype(np.int32),
         "shift": shift,
     }
     fields: dict[str, int | str] = {key: f"{site.name}_{key}" for key in arrays}
-    struct = spell.struct("tn_conv2d_constants", f"{site.name}_constants", fields)
+    if site.kernel.unpacks:
+        packed = fields.pop("weight")
+        constants = ", ".join(f".{key} = {value}" for key, value in fields.items())
+        fields = {"run": site.kernel.function, "packed": packed, "count": int(site.node.arrays["weight"].size)}
+        fields["constants"] = f"{{.weight = NULL, {constants}}}"
+    struct = spell.struct(kind, f"{site.name}_constants", fields)
     return (*(spell.array(f"{site.name}_{k}", v) for k, v in arrays.items()), struct), f"&{site.name}_constants"
+
+
+def _stored(site: Site) -> tuple[str, npt.NDArray[Any]]:
+    """The kind of constants, and the weights in the order in which the kernel reads them."""
+    weight = site.node.arrays["weight"].astype(np.int8)
+    if site.node.op == "depthwise_conv2d":
+        weight = np.moveaxis(weight, -1, 0)
+    if site.kernel.unpacks:
+        return "tn_depthwise_int4_constants", pack_int4(weight).view(np.int8)
+    if site.node.weight_bits == 4:
+        groups = int(site.node.attrs["groups"])
+        return "tn_conv2d_int4_constants", pack_halves(weight.reshape(groups, len(weight) // groups, -1))
+    return "tn_conv2d_constants", weight

@@ -43,6 +43,22 @@ typedef struct {
 
 typedef void tn_conv2d_function(const tn_conv2d_params *p, const int8_t *in, int8_t *out, void *scratch);
 
+/* The constants for weights of 4 bits, as in tn_int4.h. */
+typedef struct {
+    const int32_t *weight;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int8_t *shift;
+} tn_conv2d_int4_constants;
+
+/* A depthwise convolution with weights of 4 bits. */
+typedef struct {
+    tn_conv2d_function *run;       /* computes with unpacked weights */
+    const int8_t *packed;          /* two weights in a byte, the first in the lower half, in the order of `run` */
+    uint32_t count;                /* weights */
+    tn_conv2d_constants constants; /* of `run`, but for the weights */
+} tn_depthwise_int4_constants;
+
 /* One convolution of a cascade. */
 typedef struct {
     tn_conv2d_function *run;
@@ -79,6 +95,17 @@ typedef struct {
     int8_t out_zero_point;
     int8_t low, high;
 } tn_dense_params;
+
+typedef struct {
+    const int32_t *weight; /* see tn_int4.h */
+    const int32_t *bias;
+    int32_t multiplier;
+    uint32_t in_c;
+    uint16_t out_c;
+    int8_t shift;
+    int8_t out_zero_point;
+    int8_t low, high;
+} tn_dense_int4_params;
 
 /* How input 2 spreads over the `size` elements of input 1 and of the output: each of its values comes `repeat` times in
  * a row, and after `period` of them it starts again; period 0: never. `size` is a multiple of `repeat`. */
@@ -192,10 +219,12 @@ typedef struct {
 } tn_softmax_params;
 
 tn_conv2d_function tn_conv2d, tn_depthwise_conv2d;
+tn_conv2d_function tn_conv2d_int4, tn_depthwise_conv2d_int4;
 void tn_cascade(const tn_stage *stages, int32_t count, int32_t rows, const int8_t *in, int8_t *out, int8_t *buffers,
                 void *scratch);
 void tn_conv_transpose2d(const tn_conv_transpose2d_params *p, const int8_t *in, int8_t *out, void *scratch);
 void tn_dense(const tn_dense_params *p, const int8_t *in, int8_t *out);
+void tn_dense_int4(const tn_dense_int4_params *p, const int8_t *in, int8_t *out);
 void tn_add(const tn_add_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
 void tn_mul(const tn_mul_params *p, const int8_t *in1, const int8_t *in2, int8_t *out);
 void tn_maximum(const tn_spread *p, const int8_t *in1, const int8_t *in2, int8_t *out);
