@@ -72,7 +72,7 @@ def source_hash(helium: bool = False) -> str:
     """SHA-256 over the kernels' sources as they are now: those for Helium, or all others."""
     h = hashlib.sha256()
     folder = files("thumbnet") / "exporters" / "c" / "kernels"
-    measured = {"mve"} if helium else {"generic", "dsp"}
+    measured = {"mve"} if helium else {"generic", "v7m", "dsp"}
     for family in sorted((f for f in folder.iterdir() if f.name in measured), key=lambda f: f.name):
         for source in sorted(family.iterdir(), key=lambda f: f.name):
             h.update(f"{family.name}/{source.name}\n".encode())
