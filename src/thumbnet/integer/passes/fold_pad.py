@@ -35,8 +35,8 @@ def fold_pad(ig: IntegerGraph) -> IntegerGraph:
 
 
 def _folded(node: IntegerNode, pad: IntegerNode) -> IntegerNode:
-    if "padding" not in node.attrs:
-        return node
+    if node.op not in (*_CONVOLUTIONS, "max_pool2d"):
+        return node  # a transposed convolution's padding is cut off
     padding = [int(a) + int(b) for a, b in zip(node.attrs["padding"], pad.attrs["padding"], strict=True)]
     return replace(node, inputs=pad.inputs, attrs={**node.attrs, "padding": padding})
 

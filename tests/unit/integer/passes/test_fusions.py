@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from integer_cases import Draw, graph_of, stimuli
 from integer_pass_cases import assert_lossless, random_weights, weighted
 
+from thumbnet.cost.probes import ProbeBuilder
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer import build
 from thumbnet.integer.graph import IntegerGraph, IntegerNode, QTensor
@@ -82,6 +83,14 @@ def window(op: str, p: QTensor, own: list[int], kernel: int = 3) -> tuple[QTenso
     if op == "conv2d":
         return y, weighted(op, p, y, random_weights(1, 2, kernel, kernel, 3), [3, 4], padding=own)
     return y, weighted(op, p, y, random_weights(1, kernel, kernel, 3), [3, 4, 5], padding=own)
+
+
+def test_a_transposed_convolution_keeps_the_pad_before_it() -> None:
+    """What it calls padding is cut off."""
+    b = ProbeBuilder(0)
+    b.conv_transpose2d(b.pad(b.input(3, 4, 2), (1, 0, 2, 1)), 3, (3, 3), (2, 2), (1, 1))
+    ig = b.graph()
+    assert fold_pad(ig) is ig
 
 
 @pytest.mark.parametrize("op", ["conv2d", "depthwise_conv2d"])
