@@ -90,7 +90,7 @@ def exportable(ig: IntegerGraph) -> bool:
 
 def test_only_tables_made_of_tables_cost_the_export() -> None:
     lost = 0
-    for seed in range(60):
+    for seed in range(200):
         ig = sketched(seed, 1 + seed % 12)
         after = lossless(ig)
         if exportable(ig) and not exportable(after):
