@@ -140,7 +140,7 @@ def measure(count: int, seed: int, earlier: list[Path]) -> dict[str, Any]:
         "machine": machine(),
         "versions": results[0]["versions"],
         "seed": seed,
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *(Path(a).name if Path(a).is_absolute() else a for a in sys.argv)]),
         "seconds_of_runs": [r["seconds"] for r in results],
     }
 
