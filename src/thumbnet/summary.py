@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from thumbnet.cost.latency import latency_ms
 from thumbnet.cost.memory import plan_arena
 from thumbnet.data.task import Classification
 from thumbnet.emulation.verify import Proof
@@ -112,7 +113,7 @@ def _result(
             "macs": best.costs.macs,
             "instructions": measured["instructions"],
             "cycles": measured["cycles"],
-            "latency_ms": 1e3 * measured["cycles"] / job.target.clock_hz,
+            "latency_ms": latency_ms(measured["cycles"], measured["instructions"], job.target),
             "input": list(best.size),
             "val_accuracy": best.val_accuracy,
         },

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thumbnet.cost.latency import latency_ms
 from thumbnet.emulation.board import Board, Run
 from thumbnet.emulation.cycles import call_costs
 from thumbnet.emulation.layers import layer_costs
@@ -152,7 +153,7 @@ def verify_firmware(
         instructions_min=min(r.instructions for r in runs),
         cycles=cycles,
         cycle_error=target.core.cycle_error,
-        latency_ms=1e3 * cycles / target.clock_hz,
+        latency_ms=latency_ms(cycles, runs[worst].instructions, target),
         layers=layer_costs(ig, (firmware_dir / "model.c").read_text(), calls),
         mismatches=_mismatches(got, expected),
     )
