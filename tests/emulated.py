@@ -9,6 +9,7 @@ import numpy as np
 from firmware_networks import samples as random_samples
 
 from thumbnet.cost.kernels import choose
+from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.schedule import Unit
 from thumbnet.emulation.toolchain import build
 from thumbnet.emulation.unicorn import UnicornMachine
@@ -22,13 +23,18 @@ M4 = load_target("nrf52840")
 
 
 def assert_exact(
-    ig: IntegerGraph, folder: Path, units: tuple[Unit, ...] | None = None, target=M4, samples: np.ndarray | None = None
+    ig: IntegerGraph,
+    folder: Path,
+    units: tuple[Unit, ...] | None = None,
+    target=M4,
+    samples: np.ndarray | None = None,
+    plan: ArenaPlan | None = None,
 ) -> None:
     """Random samples and the extremes, or `samples`, byte for byte."""
     ig = replace(ig)  # schedules are kept per graph, and tests change theirs
     source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
     x = random_samples(ig) if samples is None else samples
-    write_firmware(folder, emit(ig, target, units=units))
+    write_firmware(folder, emit(ig, target, units=units, plan=plan))
     machine = UnicornMachine(build(folder, target), source.bytes, result.bytes)
     expected = run(ig, x)[ig.outputs[0]]
     for sample, y in zip(x, expected, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +16,17 @@ from thumbnet.cost.kernel import window_of
 from thumbnet.cost.kernels import choose
 from thumbnet.cost.measured import measured
 from thumbnet.cost.memory import plan_arena
-from thumbnet.cost.plan import ArenaPlan
 from thumbnet.cost.probes import ProbeBuilder
-from thumbnet.cost.schedule import Unit, cascade, single
-from thumbnet.emulation.toolchain import build
-from thumbnet.exporters.c import emit, write_firmware
+from thumbnet.cost.schedule import cascade, single
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.simulate import run
-from thumbnet.targets import load_target
 
 pytest.importorskip("unicorn", reason="the emulator is optional")
 pytestmark = pytest.mark.emulation
 
-from thumbnet.emulation.unicorn import UnicornMachine  # noqa: E402
+import emulated  # noqa: E402
 
-M3 = load_target("cortex-m3")
+assert_exact = partial(emulated.assert_exact, target=emulated.M3)
 Shape = tuple[int, int, int]
-
-
-def assert_exact(
-    ig: IntegerGraph,
-    folder: Path,
-    units: tuple[Unit, ...] | None = None,
-    samples: np.ndarray | None = None,
-    plan: ArenaPlan | None = None,
-) -> None:
-    """Random samples and the extremes, or `samples`, byte for byte."""
-    shape = ig.tensors[ig.inputs[0]].shape
-    x = np.random.default_rng(0).integers(-128, 128, (4, *shape)).astype(np.int8)
-    x[1], x[2] = -128, 127
-    x = x if samples is None else samples
-    write_firmware(folder, emit(ig, M3, units=units, plan=plan))
-    machine = UnicornMachine(build(folder, M3), ig.tensors[ig.inputs[0]].bytes, ig.tensors[ig.outputs[0]].bytes)
-    for sample, y in zip(x, run(ig, x)[ig.outputs[0]], strict=True):
-        got = np.frombuffer(machine.run(sample.tobytes()).output, np.int8)
-        assert np.array_equal(got, y.ravel())
 
 
 def functions(ig: IntegerGraph, op: str) -> set[str]:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from thumbnet.cost import features_mve, features_v7m
 from thumbnet.cost.kernel import Kernel, Window, window_of
 from thumbnet.cost.lines import Lines
 from thumbnet.cost.schedule import Unit
+from thumbnet.cost.walk import flattened, memory, walk
 from thumbnet.integer.binary import operands_of, repetition
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.integer.moves import copies, pad_channels
@@ -104,28 +101,27 @@ def _rest(clamped: bool, size: int) -> float:
 
 
 def conv2d_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
-    return _pairs(_flattened(w), w.twos, 8, clamped)
+    return _pairs(flattened(w), w.twos, 8, clamped)
 
 
 def conv2d_int4_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
     """Two words of columns at a time, and once more for each pair of pixels, to sum them up."""
     steps = -(-w.twos // 2)
-    return (*_pairs(_flattened(w), steps, 4, clamped), -(-w.out_h * w.out_w // 2) * steps)
+    return (*_pairs(flattened(w), steps, 4, clamped), -(-w.out_h * w.out_w // 2) * steps)
 
 
 def _pairs(w: Window, steps: int, unroll: int, clamped: bool) -> Features:
     """Loops of tn_pairs.h, and of convolve.c around them."""
-    walk = _walk(w)
+    path = walk(w, 2)
     pixels = w.out_h * w.out_w
     pairs = -(-pixels // 2)
-    slow = pairs - walk.fast
+    slow = pairs - path.fast
     groups_of_four, rest = divmod(w.out_c, 4)
     runs = pairs * (groups_of_four + (rest > 0))
     fours, left = divmod(w.run, 4)
-    built = walk.outside + walk.edges
     return (
         1,
-        walk.calls,
+        path.calls,
         pairs,
         slow,
         pairs * w.kernel[0],
@@ -138,75 +134,9 @@ def _pairs(w: Window, steps: int, unroll: int, clamped: bool) -> Features:
         pairs * (rest > 0),
         pairs * (rest == 2),
         pairs * (rest == 3),
-        walk.outside,
-        walk.edges,
-        built * (w.run // 4),
-        built * (w.run % 4),
-        walk.gaps,
-        walk.copies,
-        walk.blocks,
-        walk.rest,
+        *path.borders(w),
         _rest(clamped, pixels * w.out_c),
     )
-
-
-def _flattened(w: Window) -> Window:
-    """All pixels in one row where each is computed from the one in its place, as convolve.c does it."""
-    one = w.kernel == w.stride == (1, 1) and w.padding == (0, 0) and w.in_w == w.out_w and w.in_h >= w.out_h
-    pixels = w.out_h * w.out_w
-    return replace(w, in_h=1, out_h=1, in_w=pixels, out_w=pixels) if one and pixels < 1 << 16 else w
-
-
-class _Walk(NamedTuple):
-    """Pairs computed in calls of tn_pairs_dsp, and these calls; of other pairs' windows: rows beyond the image, rows
-    partly beyond it or with gaps, taps of rows with gaps; calls of memcpy, and what these copy in blocks and bytes."""
-
-    fast: int
-    calls: int
-    outside: int
-    edges: int
-    gaps: int
-    copies: int
-    blocks: int
-    rest: int
-
-
-@lru_cache(maxsize=4096)
-def _walk(w: Window) -> _Walk:
-    left = np.arange(w.out_w) * w.stride[1] - w.padding[1]
-    cols = left[:, None] + np.arange(w.kernel[1]) * w.dilation[1]
-    taps = ((cols >= 0) & (cols < w.in_w)).sum(1)
-    whole = (taps == w.kernel[1]) & (w.dilation[1] == 1)
-    inner = np.flatnonzero(whole)
-    end = int(inner[-1]) + 1 if len(inner) else 0
-    rows = (np.arange(w.out_h) * w.stride[0] - w.padding[0])[:, None] + np.arange(w.kernel[0]) * w.dilation[0]
-    real = ((rows >= 0) & (rows < w.in_h)).sum(1)
-    fast = calls = outside = edges = y = x = 0
-    copied = np.zeros(3, np.int64)
-    while y < w.out_h:
-        if whole[x] and x + 1 < end and real[y] == w.kernel[0]:
-            count = (end - x) // 2
-            fast, calls, x = fast + count, calls + 1, x + 2 * count
-        else:
-            first = (y, x)
-            y, x = (y + 1, 0) if x + 1 == w.out_w else (y, x + 1)
-            second = (y, x) if y < w.out_h else first
-            x += 1
-            for row, column in (first, second):
-                outside += w.kernel[0] - int(real[row])
-                if not whole[column]:
-                    edges += int(real[row])
-                    copied += int(real[row]) * _copied(w, int(taps[column]))
-        if x >= w.out_w:
-            y, x = y + 1, 0
-    gaps = edges * w.kernel[1] if w.dilation[1] != 1 else 0
-    return _Walk(fast, calls, outside, edges, gaps, *(int(n) for n in copied))
-
-
-def _copied(w: Window, taps: int) -> npt.NDArray[np.int64]:
-    """Calls of memcpy for a row with so many taps in the image, blocks of 16 bytes, and single bytes."""
-    count, size = (1, taps * w.in_c) if w.dilation[1] == 1 else (taps, w.in_c)
-    return np.array(_memory(count, size, w.in_c % 4 == 0), np.int64)
 
 
 def depthwise_dsp(w: Window, groups: int, strip: int, clamped: bool) -> Features:
@@ -334,12 +264,6 @@ def reduction(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     return (1, outer, outer * inner, outer * count * inner)
 
 
-def _memory(count: int, size: int, aligned: bool) -> Features:
-    """Calls of memcpy or memset, blocks of 16 bytes where both ends are at multiples of 4, single bytes."""
-    blocks = size // 16 if aligned else 0
-    return (count, count * blocks, count * (size - 16 * blocks))
-
-
 def copy_blocks(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     """Kernel calls, and copies summed over them. Runs that start at odd places go byte by byte."""
     shape = ig.tensors[node.name].shape
@@ -350,7 +274,7 @@ def copy_blocks(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features
         step = math.prod(ig.tensors[name].shape[axis:])
         size = min(step, out_step)
         begin = int(node.attrs["start"]) * (size // shape[axis]) if node.op == "slice" else start
-        total += _memory(blocks, size, all(n % 4 == 0 for n in (step, out_step, begin)))
+        total += memory(blocks, size, all(n % 4 == 0 for n in (step, out_step, begin)))
         start += size
     return (len(node.inputs), *total)
 
@@ -365,7 +289,7 @@ def pad(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     aligned = all(n % 4 == 0 for n in places)
     outside = ig.tensors[node.name].bytes - h * w * c
     words = outside // 4 if aligned else 0
-    copied = _memory(h * w, c, aligned) if added else _memory(h, w * c, aligned)
+    copied = memory(h * w, c, aligned) if added else memory(h, w * c, aligned)
     return (1, *copied, h * w if added else 0, words, outside - 4 * words)
 
 
@@ -374,13 +298,13 @@ def move(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     loops = copies(node, ig.tensors[node.inputs[0]].shape, ig.tensors[node.name].shape)
     count, inner = math.prod(loops.sizes), loops.sizes[-1] if loops.sizes else 1
     aligned = all(n % 4 == 0 for n in (loops.start, loops.run, *loops.steps))
-    copied = _memory(count, loops.run, aligned) if loops.run > 1 else (0, 0, 0)
+    copied = memory(count, loops.run, aligned) if loops.run > 1 else (0, 0, 0)
     return (1, count // inner, count if loops.run == 1 else 0, *copied)
 
 
 def resize_nearest(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:
     h, w, c = ig.tensors[node.name].shape
-    return (1, h, *_memory(h * w, c, c % 4 == 0))
+    return (1, h, *memory(h * w, c, c % 4 == 0))
 
 
 def resize_bilinear(node: IntegerNode, ig: IntegerGraph, kernel: Kernel) -> Features:

@@ -163,6 +163,17 @@ def even_inputs(node: IntegerNode) -> bool:
     return list(node.attrs["multipliers"][:2]) == [1 << 30] * 2 and list(node.attrs["shifts"][:2]) == [0, 0]
 
 
+def right_shifts(node: IntegerNode, least: int = 1) -> bool:
+    """Whether all channels shift to the right by `least` to 31; a multiplier of 0 gives the zero point at any shift."""
+    shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
+    return bool(np.all((multiplier == 0) | ((shift <= -least) & (shift >= -31))))
+
+
+def one_scale(node: IntegerNode) -> bool:
+    """Whether all channels requantize alike."""
+    return all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))
+
+
 def sums_as_tflm(node: IntegerNode, ig: IntegerGraph, most: int = 31) -> bool:
     """Whether a sum has the scales that TFLite Micro gives it, its last shift at most `most` to the right, and two
     operands as large as the output, neither a constant."""

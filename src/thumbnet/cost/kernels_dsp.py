@@ -9,7 +9,9 @@ from thumbnet.cost.kernel import (
     Kernel,
     Overlap,
     even_inputs,
+    one_scale,
     raster_distance,
+    right_shifts,
     sums_as_tflm,
     unpacking,
     window_of,
@@ -45,7 +47,7 @@ def choose_dsp(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    if not _right_shifts(node) or int(node.attrs["groups"]) != 1 or not _lanes_fit(node, ig):
+    if not _fast_scales(node) or int(node.attrs["groups"]) != 1 or not _lanes_fit(node, ig):
         return None
     w = window_of(node, ig)
     scratch = 8 * w.twos
@@ -60,7 +62,7 @@ def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    fits = _right_shifts(node) and _lanes_fit(node, ig) and _one_scale(node) and int(node.arrays["shift"][0]) >= -23
+    fits = _fast_scales(node) and _lanes_fit(node, ig) and one_scale(node) and int(node.arrays["shift"][0]) >= -23
     sources = ("dsp/tn_dense.h", f"dsp/dense{_bits(node)}.S")
     return _kernel(node, f"tn_dense{_bits(node)}_dsp", sources, 0, None) if fits else None
 
@@ -75,7 +77,7 @@ def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     w = window_of(node, ig)
     if (
-        not _right_shifts(node)
+        not _fast_scales(node)
         or w.kernel not in ((3, 3), (5, 5))
         or w.stride[1] > 2
         or w.dilation != (1, 1)
@@ -135,14 +137,10 @@ def _fours(n: int) -> int:
     return -(-n // 4) * 4
 
 
-def _right_shifts(node: IntegerNode) -> bool:
-    """The fast requantization needs right shifts >= 1 and multipliers >= 1/2; one of 0 gives the zero point at any."""
-    shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
-    return bool(np.all((multiplier == 0) | ((multiplier >= 1 << 30) & (shift <= -1) & (shift >= -31))))
-
-
-def _one_scale(node: IntegerNode) -> bool:
-    return all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))
+def _fast_scales(node: IntegerNode) -> bool:
+    """The fast requantization needs right shifts >= 1 and multipliers >= 1/2, but for one of 0."""
+    multiplier = node.arrays["multiplier"]
+    return right_shifts(node) and bool(np.all((multiplier == 0) | (multiplier >= 1 << 30)))
 
 
 def _positive(node: IntegerNode, ig: IntegerGraph) -> bool:

@@ -14,7 +14,9 @@ from thumbnet.cost.kernel import (
     Window,
     channel_overlap,
     first_inputs,
+    one_scale,
     raster_distance,
+    right_shifts,
     strip_overlap,
     sums_as_tflm,
     whole_inputs,
@@ -168,7 +170,7 @@ def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
         )
         return _kernel(node, f"tn_depthwise_conv2d{suffix}_mve", sources, scratch, overlap)
     wide = next((n for n in WIDE_BLOCKS if n >= blocks), None)
-    if wide is None or not _shifts_within(node, -1):
+    if wide is None or not right_shifts(node):
         return None
     scratch = BLOCK * wide * (w.span + 1) + PLANES * plane + 3 * w.span * w.stride[1]
     sources = (
@@ -182,8 +184,7 @@ def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    one_scale = all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))
-    if not one_scale or not _shifts_within(node, -1) or not _sums_fit(node, ig):
+    if not one_scale(node) or not right_shifts(node) or not _sums_fit(node, ig):
         return None
     return _kernel(node, "tn_dense_mve", ("mve/dense.S",), 0, None)
 
@@ -223,15 +224,9 @@ def _kernel(
 
 def _suffix(node: IntegerNode, ig: IntegerGraph) -> str | None:
     """Of the function's name; None where neither variant of the requantization is exact."""
-    if node.clamp[0] >= ig.tensors[node.name].zero_point and _shifts_within(node, 0):
+    if node.clamp[0] >= ig.tensors[node.name].zero_point and right_shifts(node, 0):
         return "_positive"
-    return "" if _shifts_within(node, -1) else None
-
-
-def _shifts_within(node: IntegerNode, most: int) -> bool:
-    """Whether all shifts are right shifts of at least -`most`; a multiplier of 0 gives the zero point at any."""
-    shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
-    return bool(np.all((multiplier == 0) | ((shift <= most) & (shift >= -31))))
+    return "" if right_shifts(node) else None
 
 
 def _sums_fit(node: IntegerNode, ig: IntegerGraph) -> bool:

@@ -10,7 +10,9 @@ from thumbnet.cost.kernel import (
     Overlap,
     Window,
     even_inputs,
+    one_scale,
     raster_distance,
+    right_shifts,
     strip_overlap,
     sums_as_tflm,
     unpacking,
@@ -52,7 +54,7 @@ def lines_of(w: Window, strip: int) -> int:
 
 
 def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    if int(node.attrs["groups"]) != 1 or not _right_shifts(node) or not _sums_fit(node, ig):
+    if int(node.attrs["groups"]) != 1 or not right_shifts(node) or not _sums_fit(node, ig):
         return None
     w = window_of(node, ig)
     scratch = 8 * w.taps * w.in_c
@@ -67,7 +69,7 @@ def _conv2d(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     w = window_of(node, ig)
-    if w.dilation != (1, 1) or not _right_shifts(node) or not _sums_fit(node, ig):
+    if w.dilation != (1, 1) or not right_shifts(node) or not _sums_fit(node, ig):
         return None
     fit = STRIP_BYTES // (4 * line_words(w))
     strip = min(w.out_h, 2 * max(1, (fit - w.kernel[0]) // w.stride[0] + 1))
@@ -78,8 +80,7 @@ def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 
 def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
-    one_scale = all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))
-    if not one_scale or not _right_shifts(node) or not _sums_fit(node, ig, _MAX_DENSE_LANE):
+    if not one_scale(node) or not right_shifts(node) or not _sums_fit(node, ig, _MAX_DENSE_LANE):
         return None
     return _kernel(node, "tn_dense_v7m", ["v7m/dense.S"], 0, None)
 
@@ -102,12 +103,6 @@ def _kernel(
     clamped = node.clamp != (-128, 127)
     common = ("v7m/tn_kernels_v7m.h", *(("v7m/clamp.S",) if clamped else ()))
     return Kernel(function, (*common, *sources), scratch, overlaps, strip, clamped)
-
-
-def _right_shifts(node: IntegerNode) -> bool:
-    """Requantization needs right shifts of at least 1; a multiplier of 0 gives the zero point at any."""
-    shift, multiplier = node.arrays["shift"], node.arrays["multiplier"]
-    return bool(np.all((multiplier == 0) | ((shift <= -1) & (shift >= -31))))
 
 
 def _sums_fit(node: IntegerNode, ig: IntegerGraph, lane: int = _MAX_LANE) -> bool:

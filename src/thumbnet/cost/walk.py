@@ -73,8 +73,12 @@ def walk(w: Window, tile: int) -> Walk:
 
 
 def _copied(w: Window, taps: int) -> npt.NDArray[np.int64]:
-    """Of a row with so many taps in the image: calls of memcpy, blocks of 16 bytes where both ends are at multiples of
-    4, single bytes."""
+    """Of a row with so many taps in the image."""
     count, size = (1, taps * w.in_c) if w.dilation[1] == 1 else (taps, w.in_c)
-    blocks = size // 16 if w.in_c % 4 == 0 else 0
-    return np.array([count, count * blocks, count * (size - 16 * blocks)], np.int64)
+    return np.array(memory(count, size, w.in_c % 4 == 0), np.int64)
+
+
+def memory(count: int, size: int, aligned: bool) -> tuple[int, int, int]:
+    """Calls of memcpy or memset, blocks of 16 bytes where both ends are at multiples of 4, single bytes."""
+    blocks = size // 16 if aligned else 0
+    return count, count * blocks, count * (size - 16 * blocks)
