@@ -15,7 +15,7 @@ from PIL import Image
 
 from thumbnet.cost.latency import latency_ms
 from thumbnet.cost.memory import plan_arena
-from thumbnet.data.task import Classification
+from thumbnet.data import Classification
 from thumbnet.emulation.verify import Proof
 from thumbnet.files import write_json_atomic
 from thumbnet.graph.graph import Graph
