@@ -15,7 +15,8 @@ from PIL import Image
 
 from thumbnet.cost.latency import latency_ms
 from thumbnet.cost.memory import plan_arena
-from thumbnet.data import Classification
+from thumbnet.data import Classification, Task
+from thumbnet.data.task import Arrays, one
 from thumbnet.emulation.verify import Proof
 from thumbnet.files import write_json_atomic
 from thumbnet.graph.graph import Graph
@@ -38,13 +39,11 @@ def write_summary(
     trials: list[Trial],
     best: Finished,
     proof: Proof,
-    before: torch.Tensor,
-    after: torch.Tensor,
+    before: Arrays,
+    after: Arrays,
 ) -> Result:
-    """`before` and `after` are the outputs [N, classes] of the reference and of the integer model on the test split."""
-    labels = np.asarray(job.data.test.labels)
-    answers = {"reference": before.argmax(1).numpy(), "best": after.argmax(1).numpy()}
-    summary = _result(job, run, reference, baseline, best, proof, labels, answers)
+    """`before` and `after` are the task's answers of the reference and of the integer model on the test split."""
+    summary = _result(job, run, reference, baseline, best, proof, before, after)
     write_json_atomic(run.path / "result.json", summary)
     details = {
         **_story(job, run, summary),
@@ -60,17 +59,25 @@ def write_summary(
             "best_trial": best.recipe_id,
         },
         "curves": [{"name": k, "points": list(v)} for k, v in best.curves.items()],
-        "confusion": {
-            name: Classification(job.data.classes).confusion(labels, answer).tolist()
-            for name, answer in answers.items()
-        },
-        "samples": _samples(job, labels, before, after),
+        **_judged(job, before, after),
         "proof": proof.json(),
         "moves": _moves(trials, best.recipe_id),
     }
     write_json_atomic(run.path / "details.json", details)
     write_report(run.path)
     return Result(run.path, summary, tuple(trials))
+
+
+def _judged(job: Job, before: Arrays, after: Arrays) -> dict[str, Any]:
+    """What only a classification shows: which classes are mistaken for which, and samples with both answers."""
+    if not isinstance(job.task, Classification):
+        return {}
+    labels, outputs = np.asarray(job.data.test.labels), (torch.from_numpy(one(before)), torch.from_numpy(one(after)))
+    counts = {
+        name: job.task.confusion(labels, answer.argmax(1).numpy()).tolist()
+        for name, answer in zip(("reference", "best"), outputs, strict=True)
+    }
+    return {"confusion": counts, "samples": _samples(job, labels, *outputs)}
 
 
 def _result(
@@ -80,29 +87,34 @@ def _result(
     baseline: Baseline,
     best: Finished,
     proof: Proof,
-    labels: npt.NDArray[np.int64],
-    answers: dict[str, npt.NDArray[np.int64]],
+    before: Arrays,
+    after: Arrays,
 ) -> dict[str, Any]:
-    task = Classification(job.data.classes)
-    score = {name: task.accuracy(labels, answer) for name, answer in answers.items()}
+    wanted = (np.asarray(job.data.test.labels), *job.data.test.further_targets)
+    targets = wanted if len(wanted) > 1 else wanted[0]
+    metric, score = (
+        job.task.metric,
+        {"reference": job.task.score(targets, before), "best": job.task.score(targets, after)},
+    )
+    drop = metric.drop(score["reference"], score["best"])
     measured = proof.json()
     return {
         "model": job.name,
         "target": job.target.name,
+        "task": job.task.name,
+        "metric": metric.json(),
         "reference": {
-            "accuracy": score["reference"],
-            "accuracy_interval": list(task.interval(labels, answers["reference"])),
+            **_scored(job.task, targets, before, score["reference"]),
             "size_bytes": 4 * reference.parameters,
             "parameters": reference.parameters,
             "macs": reference.macs,
             "flash_bytes": baseline.costs.flash_bytes,
             "ram_bytes": baseline.costs.ram_bytes,
             "latency_ms": baseline.costs.latency_ms,
-            "val_accuracy": baseline.val_accuracy,
+            f"val_{metric.key}": baseline.val_accuracy,
         },
         "best": {
-            "accuracy": score["best"],
-            "accuracy_interval": list(task.interval(labels, answers["best"])),
+            **_scored(job.task, targets, after, score["best"]),
             "size_bytes": (run.path / "model.tflite").stat().st_size,
             "flash_bytes": measured["flash_bytes"],
             "code_bytes": measured["code_bytes"],
@@ -115,11 +127,11 @@ def _result(
             "cycles": measured["cycles"],
             "latency_ms": latency_ms(measured["cycles"], measured["instructions"], job.target),
             "input": list(best.size),
-            "val_accuracy": best.val_accuracy,
+            f"val_{metric.key}": best.val_accuracy,
         },
-        "drop_points": score["reference"] - score["best"],
-        "drop_interval": list(task.drop_interval(labels, answers["reference"], answers["best"])),
-        "test_images": len(labels),
+        "drop_points" if metric.in_points else "drop": drop,
+        "drop_interval": list(job.task.drop_interval(targets, before, after)),
+        "test_images": len(job.data.test),
         "proof": {
             "images": measured["images"],
             "bit_exact": measured["bit_exact"],
@@ -131,6 +143,13 @@ def _result(
         "wall_seconds": run.wall_seconds,
         "versions": run.provenance()["versions"],
     }
+
+
+def _scored(task: Task, targets: Arrays, answers: Arrays, score: float) -> dict[str, Any]:
+    """The metric under its own key, its interval, and whatever else the task tells."""
+    more = [asdict(f) for f in task.figures(targets, answers)]
+    key = task.metric.key
+    return {key: score, f"{key}_interval": list(task.interval(targets, answers)), **({"also": more} if more else {})}
 
 
 def _story(job: Job, run: RunDirectory, summary: dict[str, Any]) -> dict[str, Any]:

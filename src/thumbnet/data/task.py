@@ -95,6 +95,11 @@ class Task(ABC):
         return False
 
     @property
+    def names_outputs(self) -> bool:
+        """Whether the classes of the data set name the values of the one output, in their order."""
+        return False
+
+    @property
     @abstractmethod
     def metric(self) -> Metric:
         """What `score` measures."""

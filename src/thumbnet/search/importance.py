@@ -51,8 +51,11 @@ def importance(
     whole = {b.name: 0.0 for b in blocks}
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
-        values = module.forward_values(data.normalized(chosen), retain_grad=taps)
-        objective(values[graph.outputs[0]], data.labels[chosen], chosen).backward()  # type: ignore[no-untyped-call]
+        seen = data.seen(chosen)
+        values = module.forward_values(*seen.inputs, retain_grad=taps)
+        outputs = tuple(values[v] for v in graph.outputs)
+        given = outputs[0] if len(outputs) == 1 else outputs
+        objective(given, seen.targets[0], chosen, seen).backward()  # type: ignore[no-untyped-call]
         for group in groups:
             _add_scores(channels[group.id], group, values)
         for block in blocks:

@@ -24,6 +24,7 @@ class Classification(Task):
     """Labels are class numbers [N]; answers are class numbers [N], or the outputs [N, classes]."""
 
     name = "classification"
+    names_outputs = True
     classes: tuple[str, ...]
 
     @property

@@ -92,6 +92,10 @@ class Owned(Task):
     def spatial(self) -> bool:
         return self.base.spatial
 
+    @property
+    def names_outputs(self) -> bool:
+        return self.base.names_outputs
+
     def check(self, outputs: Sequence[Shape], targets: Sequence[Shape], inputs: Sequence[Shape]) -> None:
         self.base.check(outputs, targets, inputs)
 

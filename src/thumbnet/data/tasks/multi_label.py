@@ -22,6 +22,7 @@ class MultiLabel(Task):
     """Targets are 0 or 1 [N, labels]; answers are logits [N, labels]."""
 
     name = "multi-label"
+    names_outputs = True
     labels: tuple[str, ...]
 
     @property
