@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -130,7 +131,7 @@ def _result(
             f"val_{metric.key}": best.val_accuracy,
         },
         "drop_points" if metric.in_points else "drop": drop,
-        "drop_interval": list(job.task.drop_interval(targets, before, after)),
+        "drop_interval": _finite(job.task.drop_interval(targets, before, after)),
         "test_images": len(job.data.test),
         "proof": {
             "images": measured["images"],
@@ -149,7 +150,12 @@ def _scored(task: Task, targets: Arrays, answers: Arrays, score: float) -> dict[
     """The metric under its own key, its interval, and whatever else the task tells."""
     more = [asdict(f) for f in task.figures(targets, answers)]
     key = task.metric.key
-    return {key: score, f"{key}_interval": list(task.interval(targets, answers)), **({"also": more} if more else {})}
+    return {key: score, f"{key}_interval": _finite(task.interval(targets, answers)), **({"also": more} if more else {})}
+
+
+def _finite(interval: tuple[float, float]) -> list[float | None]:
+    """As JSON has it: null where an end is unknown, as with a single sample."""
+    return [v if math.isfinite(v) else None for v in interval]
 
 
 def _story(job: Job, run: RunDirectory, summary: dict[str, Any]) -> dict[str, Any]:

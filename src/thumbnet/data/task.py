@@ -13,39 +13,13 @@ import torch
 
 from thumbnet.data.bootstrap import percentile_interval, resampled
 from thumbnet.errors import DataError, ModelError
+from thumbnet.results import Metric
 
 Shape = tuple[int, ...]
 Tensors = tuple[torch.Tensor, ...]
 Arrays = npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]  # one, or several where there are several outputs or targets
 Floats = npt.NDArray[np.float64]
 Scorer = Callable[[npt.NDArray[np.int64]], Floats]  # how often each sample counts [R, N] -> the metric of each row [R]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A measure of quality. `key` names it in JSON; `unit` is "%" or that of the targets ("" where none is known)."""
-
-    key: str
-    name: str
-    unit: str = "%"
-    higher_is_better: bool = True
-    digits: int = 1
-
-    @property
-    def in_points(self) -> bool:
-        """Whether differences are told in points (of percent)."""
-        return self.unit == "%"
-
-    def drop(self, before: float, after: float) -> float:
-        """How much worse `after` is, in points or the metric's unit; negative where it is better."""
-        return before - after if self.higher_is_better else after - before
-
-    def text(self, value: float) -> str:
-        return f"{value:.{self.digits}f} {self.unit}".strip()
-
-    def json(self) -> dict[str, Any]:
-        facts = {"key": self.key, "name": self.name, "unit": self.unit}
-        return {**facts, "higher_is_better": self.higher_is_better, "digits": self.digits}
 
 
 @dataclass(frozen=True)
@@ -184,3 +158,6 @@ def only(kind: str, outputs: Sequence[Shape], targets: Sequence[Shape]) -> tuple
     if len(targets) != 1:
         raise DataError(f"The data has {len(targets)} targets for each sample; {kind} takes one.", way)
     return outputs[0], targets[0]
+
+
+__all__ = ["Assessment", "Batch", "Figure", "Metric", "Task"]

@@ -47,7 +47,8 @@ def emit(
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
     value of each of 256 pixel values) and `classes`. `notes` are sentences for `model.h`. `test_vector` is one input
     and its output, as int8 bytes. `parts` are the tensors of which the output is made, where `join_outputs` has made it
-    of several; `feeds` those of the input, where `join_inputs` has. `stack_bytes` is the estimated depth of the stack; model.h states a bound (None: nothing).
+    of several; `feeds` those of the input, where `join_inputs` has. `stack_bytes` is the estimated depth of the stack;
+    model.h states a bound (None: nothing).
     Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
     `UnsupportedOpError` for an operation without a kernel.
     """
