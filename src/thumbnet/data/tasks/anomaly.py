@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 
 from thumbnet.data.task import Arrays, Batch, Figure, Floats, Metric, Scorer, Shape, Task, Tensors, one
 from thumbnet.errors import ModelError
+
+Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Anomaly(Task):
         area = roc_auc(one(targets), one(answers))
         return lambda counts: 100.0 * area(counts)
 
+    def interval(self, targets: Arrays, answers: Arrays) -> tuple[float, float]:
+        """Newcombe's score interval for an area (Statistics in Medicine 25, 2006, method 5): it has a width even where
+        no anomaly is mistaken."""
+        odd = int((one(targets) == 1).sum())
+        low, high = auc_interval(self.score(targets, answers) / 100, odd, len(one(targets)) - odd)
+        return 100.0 * low, 100.0 * high
+
     def figures(self, targets: Arrays, answers: Arrays) -> tuple[Figure, ...]:
         """The partial area up to a false-positive rate of 10 % (as DCASE reports it), standardized."""
         return (Figure("Partial AUC (p = 0.1)", 100.0 * partial_auc(one(targets), one(answers), 0.1), "%"),)
@@ -73,6 +82,29 @@ def roc_auc(labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> Scorer:
         return np.where(pairs > 0, won / np.maximum(pairs, 1.0), np.nan)
 
     return score
+
+
+def auc_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
+    """The areas whose distance from the observed one is 1.96 of their own standard errors (Hanley & McNeil, 1982, with
+    both groups' sizes averaged)."""
+    more = (positives + negatives) / 2 - 1
+
+    def far(true: float) -> bool:
+        spread = 1 + more * ((1 - true) / (2 - true) + true / (1 + true))
+        error = math.sqrt(true * (1 - true) * spread / (positives * negatives))
+        return abs(true - area) > Z95 * error
+
+    return _edge(far, 0.0, area), _edge(far, 1.0, area)
+
+
+def _edge(far: Callable[[float], bool], outside: float, inside: float) -> float:
+    """Where `far` ends between the two, by bisection."""
+    if not far(outside):
+        return outside
+    for _ in range(60):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if far(middle) else (outside, middle)
+    return inside
 
 
 def partial_auc(labels: npt.NDArray[Any], scores: npt.NDArray[Any], limit: float) -> float:
