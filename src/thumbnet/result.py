@@ -13,7 +13,7 @@ from rich.table import Table
 
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
-from thumbnet.results import Metric, Trial, trial_from_json
+from thumbnet.results import Metric, Trial, from_key, trial_from_json
 
 _ROWS = (  # label, key, unit, digits
     ("Model size", "size_bytes", "KB", 1),
@@ -106,7 +106,9 @@ class Result:
         """The result of a finished run. Raises `ThumbnetError` where there is none."""
         folder = Path(run_dir)
         details = read_json(folder / "details.json")
-        return Result(folder, read_json(folder / "result.json"), tuple(trial_from_json(t) for t in details["trials"]))
+        summary = read_json(folder / "result.json")
+        trials = (from_key(t, Metric.of(summary).key) for t in details["trials"])
+        return Result(folder, summary, tuple(trial_from_json(t) for t in trials))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """(what, before, after, change) as texts."""

@@ -31,6 +31,12 @@ class Metric:
         """Whether differences are told in points (of percent)."""
         return self.unit == "%"
 
+    @property
+    def label(self) -> str:
+        """Within a sentence or along an axis: `accuracy, %`."""
+        name = self.name.lower() if self.key == "accuracy" else self.name
+        return f"{name}, {self.unit}" if self.unit else name
+
     def drop(self, before: float, after: float) -> float:
         """How much worse `after` is, in points or the metric's unit; negative where it is better."""
         return before - after if self.higher_is_better else after - before
@@ -151,6 +157,18 @@ def costs_from_json(data: dict[str, Any]) -> Costs:
     """The inverse of `dataclasses.asdict` on `Costs`."""
     layers = tuple(LayerCost(**{**layer, "output_shape": tuple(layer["output_shape"])}) for layer in data["layers"])
     return Costs(**{**data, "kind": Kind(data["kind"]), "layers": layers})
+
+
+def under_key(point: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A trial or a point of a curve with its metric under the metric's own key, curves within included."""
+    values = {key if k == "accuracy" else k: v for k, v in point.items()}
+    return {k: [under_key(p, key) for p in v] if k == "curve" else v for k, v in values.items()}
+
+
+def from_key(point: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The inverse of `under_key`."""
+    values = {"accuracy" if k == key else k: v for k, v in point.items()}
+    return {k: [from_key(p, key) for p in v] if k == "curve" else v for k, v in values.items()}
 
 
 def trial_from_json(data: dict[str, Any]) -> Trial:

@@ -26,7 +26,7 @@ from thumbnet.job import Job
 from thumbnet.kept import Baseline, Finished
 from thumbnet.report import write_report
 from thumbnet.result import Result
-from thumbnet.results import Trial
+from thumbnet.results import Trial, under_key
 from thumbnet.runs import RunDirectory
 
 SAMPLES = 24  # test images shown in the report
@@ -53,13 +53,15 @@ def write_summary(
         "reference_layers": _layers(reference),
         "best_layers": proof.json().get("layers") or [asdict(layer) for layer in best.costs.layers],
         "arena": _arena(job, best),
-        "trials": [asdict(t) for t in trials],
+        "trials": [under_key(asdict(t), job.task.metric.key) for t in trials],
         "validation": {
             "reference": baseline.val_accuracy,
             "best": best.val_accuracy,
             "best_trial": best.recipe_id,
         },
-        "curves": [{"name": k, "points": list(v)} for k, v in best.curves.items()],
+        "curves": [
+            {"name": k, "points": [under_key(p, job.task.metric.key) for p in v]} for k, v in best.curves.items()
+        ],
         **_judged(job, before, after),
         "proof": proof.json(),
         "moves": _moves(trials, best.recipe_id),
