@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,20 @@ from thumbnet.data import (
     Dataset,
     Preprocessing,
     Task,
-    check_task_name,
     default_augmentation,
     load_data,
     task_of,
 )
 from thumbnet.data.tasks.custom import Own, Owned
 from thumbnet.errors import UsageError
+from thumbnet.functions import own_function
 from thumbnet.graph.graph import Graph
 from thumbnet.interface import check_fit, in_order, load_reference, preprocessing_of, with_fitting_masks
-from thumbnet.results import Constraints
+from thumbnet.results import Constraints, check_task_name
 from thumbnet.search.efforts import Effort, effort_named
 from thumbnet.targets import Target, load_target
 from thumbnet.targets.units import parse_size
 from thumbnet.version import __version__
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +124,7 @@ class Job:
             Augmentation.named(augment)
         if task is not None:
             check_task_name(task)
-        own = _function("loss", loss), _function("metric", metric)
+        own = own_function("loss", loss), own_function("metric", metric)
         dataset = load_data(data, seed=seed, task=task or ("custom" if all(own) and _is_open(data) else None))
         graph = load_reference(model, dataset, input_size, weights)
         dataset = in_order(dataset, graph)
@@ -156,25 +152,6 @@ def _check_augmentation(data: Dataset, augmentation: Augmentation) -> None:
 def _is_open(data: Any) -> bool:
     """Whether the task of the data is for the user to say."""
     return not isinstance(data, Dataset | str | Path)
-
-
-def _function(what: str, given: Own | str | None) -> Own | None:
-    """A function, or the one that "package.module:function" names."""
-    if given is None or callable(given):
-        return given
-    if not isinstance(given, str) or not _FUNCTION.fullmatch(given):
-        raise UsageError(f"The {what} {str(given)[:80]!r} is no function.", "Write 'package.module:function'.")
-    module, _, attribute = given.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except Exception as e:  # importing runs the user's code
-        raise UsageError(
-            f"The {what} '{given}' cannot be imported ({type(e).__name__}: {e}).",
-            "Check the name; the module must lie in the current folder or be installed.",
-        ) from e
-    if not callable(found):
-        raise UsageError(f"The {what} '{given}' is a {type(found).__name__}, no function.", "Name a function.")
-    return found  # type: ignore[no-any-return]
 
 
 def _positive(name: str, value: float | None, *, zero: bool = False) -> float | None:

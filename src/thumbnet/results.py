@@ -7,6 +7,17 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from thumbnet.errors import UsageError
+
+TASK_NAMES = ("classification", "multi-label", "regression", "segmentation", "anomaly", "custom")
+
+
+def check_task_name(name: str) -> str:
+    """Raises `UsageError` for a name that is none of `TASK_NAMES`."""
+    if name not in TASK_NAMES:
+        raise UsageError(f"There is no task '{name}'.", f"Choose one of {', '.join(TASK_NAMES)}.")
+    return name
+
 
 class Kind(StrEnum):
     """Where a figure comes from."""

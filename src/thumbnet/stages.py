@@ -65,6 +65,8 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
         job.graph.save(path)
     for note in job.data.notes:
         progress.note(f"Data: {note}")
+    if job.task.name != "classification":
+        progress.note(f"Task: {job.task.name}, judged by {job.task.metric.label}.")
     progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
     return job.graph
 

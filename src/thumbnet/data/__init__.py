@@ -13,8 +13,9 @@ from thumbnet.data.folders import load_any_folder
 from thumbnet.data.pairs import from_pairs, from_splits
 from thumbnet.data.preprocessing import Preprocessing
 from thumbnet.data.task import Assessment, Batch, Metric, Task
-from thumbnet.data.tasks import TASK_NAMES, Classification, check_task_name, default_augmentation, task_of
+from thumbnet.data.tasks import Classification, default_augmentation, task_of
 from thumbnet.errors import DataError
+from thumbnet.results import check_task_name
 
 
 def load_data(source: Any, seed: int = 0, task: str | None = None) -> Dataset:
@@ -47,7 +48,6 @@ def load_data(source: Any, seed: int = 0, task: str | None = None) -> Dataset:
 
 
 __all__ = [
-    "TASK_NAMES",
     "Assessment",
     "Augmentation",
     "Batch",
@@ -57,7 +57,6 @@ __all__ = [
     "Preprocessing",
     "Split",
     "Task",
-    "check_task_name",
     "dataset_from_arrays",
     "default_augmentation",
     "load_data",

@@ -13,7 +13,6 @@ from thumbnet.data.tasks.anomaly import Anomaly
 from thumbnet.data.tasks.classification import Classification
 from thumbnet.data.tasks.custom import Custom, Own, own_metric
 from thumbnet.data.tasks.multi_label import MultiLabel
-from thumbnet.data.tasks.names import TASK_NAMES, check_task_name
 from thumbnet.data.tasks.regression import Regression
 from thumbnet.data.tasks.segmentation import Segmentation
 from thumbnet.errors import UsageError
@@ -67,7 +66,6 @@ def default_augmentation(data: Dataset) -> str:
 
 __all__ = [
     "TASKS",
-    "TASK_NAMES",
     "Anomaly",
     "Classification",
     "Custom",
@@ -75,7 +73,6 @@ __all__ = [
     "Own",
     "Regression",
     "Segmentation",
-    "check_task_name",
     "default_augmentation",
     "task_of",
 ]
