@@ -106,7 +106,7 @@ def optimize(
     task: Annotated[
         str | None,
         typer.Option(
-            help="classification, multi-label, regression, segmentation, anomaly or custom; default: what the data tells."
+            help="classification, multi-label, regression, segmentation, anomaly, custom; default: the data tells"
         ),
     ] = None,
     loss: Annotated[str | None, typer.Option(help="A loss of your own: package.module:function.")] = None,
