@@ -123,6 +123,8 @@ def optimize(
     for size in (flash, ram):
         if size is not None:
             parse_size(size)
+    if task is not None:
+        check_task_name(task)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
     if force and run_dir is None:
         raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
@@ -130,8 +132,6 @@ def optimize(
         raise DataError(f"The data '{data}' does not exist.", "Give a folder of class folders, or an .npz file.")
     if ":" not in model and not Path(model).exists():
         raise ModelError(f"There is no file {model}.", "A network in code is given as 'package.module:factory'.")
-    if task is not None:
-        check_task_name(task)
     _may_use(run_dir, force)
     with _interruptible():
         from thumbnet.story import optimize as run

@@ -17,7 +17,12 @@ from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.graph.graph import Graph, Shape
 from thumbnet.importers import load
 
-_MADE_PROBABILITIES = ("sigmoid", "softmax", "log_softmax")
+_SOFTMAX = ("softmax", "log_softmax")  # goes with the clean-up, since it does not change which class is chosen
+_NOT_THE_END = {  # by task: what an output may not be computed by, since losses are of logits
+    "classification": (),
+    "multi-label": (*_SOFTMAX, "sigmoid"),
+    "segmentation": (*_SOFTMAX, "sigmoid"),
+}
 
 
 def load_reference(model: Any, data: Dataset, input_size: tuple[int, int] | None, weights: str | Path | None) -> Graph:
@@ -171,11 +176,11 @@ def check_fit(task: Task, data: Dataset, graph: Graph) -> None:
     outputs = [graph.shapes[v] for v in graph.outputs]
     targets = [np.asarray(y).shape[1:] for y in (data.train.labels, *data.train.further_targets)]
     task.check(outputs, targets, [i.shape for i in graph.inputs])
-    if task.name in ("multi-label", "segmentation"):
-        for value in graph.outputs:
-            node = graph.by_name.get(value)
-            if node is not None and node.op in _MADE_PROBABILITIES:
-                raise ModelError(
-                    f"The model ends in a {node.op} ('{value}'); {task.name} takes what comes before it.",
-                    "Leave it out of the model: which answers are chosen stays the same.",
-                )
+    refused = _NOT_THE_END.get(task.name, _SOFTMAX)
+    for value in graph.outputs:
+        node = graph.by_name.get(value)
+        if node is not None and node.op in refused:
+            raise ModelError(
+                f"The model ends in a {node.op} ('{value}'); the task {task.name} takes what comes before it.",
+                "Leave it out of the model, and do what it did in your loss, metric and application.",
+            )
