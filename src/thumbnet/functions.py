@@ -39,7 +39,7 @@ def _imported(what: str, module: str) -> object:
         return importlib.import_module(module)
     except Exception as e:  # the user's code runs
         raise UsageError(
-            f"The module '{module}' of the {what} cannot be imported ({type(e).__name__}: {e}).",
+            f"The module '{module}' of the {what} cannot be imported: {e} ({type(e).__name__}).",
             "Install it, or run where it can be found.",
         ) from e
     finally:

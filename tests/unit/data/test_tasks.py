@@ -258,7 +258,7 @@ def test_a_metric_takes_no_other_figure_s_place() -> None:
     [
         (lambda o, t: o, "shape"),
         (lambda o, t: 1.0, "float"),
-        (lambda o, t: o @ torch.ones(9, 9), "failed: RuntimeError"),
+        (lambda o, t: o @ torch.ones(9, 9), r"failed: [\s\S]*RuntimeError"),
     ],
 )
 def test_losses_that_are_none_are_refused(loss: Any, says: str) -> None:

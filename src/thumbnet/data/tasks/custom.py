@@ -196,7 +196,7 @@ def _called(what: str, function: Own, outputs: Any, targets: Any) -> Any:
         return function(outputs, targets)
     except Exception as e:  # whatever the user's code raises
         raise UsageError(
-            f"The {what} '{_name(function)}' failed: {type(e).__name__}: {e}.",
+            f"The {what} '{_name(function)}' failed: {e} ({type(e).__name__}).",
             "It is called with (outputs, targets); see docs/tasks.md.",
         ) from e
 
