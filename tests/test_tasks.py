@@ -271,6 +271,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
         (UsageError, "cannot be imported", {"x": x, "y": x}, {"task": "custom", "loss": "no_such:f", "metric": "a:b"}),
         (UsageError, "has no function 'nothing'", {"x": x, "y": x}, {"loss": "json:nothing"}),
         (DataError, r"takes 1 input\(s\), the data has 2", {"x": (x, x), "y": np.arange(30) % 2}, {}),
+        (UsageError, "takes a vector", {"x": x, "y": np.arange(30) % 2}, {"augment": "photo"}),
     ]
     program = torch.export.export(network, (torch.zeros(2, 4),))
     for error, says, data, options in cases:

@@ -115,7 +115,14 @@ def preprocessing_of(
     further = []
     for k, array in enumerate(data.train.further_inputs):
         span = None if array.dtype == np.uint8 else (float(array.min()), float(array.max()))
-        further.append(_one(graph.inputs[k + 1].shape, array.shape[1:], span, None, None))
+        made = _one(graph.inputs[k + 1].shape, array.shape[1:], span, None, None)
+        if made.size != array.shape[1:3]:
+            raise DataError(
+                f"The model's input '{graph.inputs[k + 1].name}' is {made.size[0]} × {made.size[1]}, the data's "
+                f"{array.shape[1]} × {array.shape[2]}.",
+                "Only the first of several inputs is resized.",
+            )
+        further.append(made)
     if data.value_range is not None and (mean is not None or std is not None):
         raise UsageError(
             "mean and std are for uint8 images; this data is float arrays.",

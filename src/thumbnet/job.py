@@ -135,13 +135,16 @@ class Job:
         dataset = with_fitting_masks(dataset, graph)
         purpose = task_of(dataset, *own)
         check_fit(purpose, dataset, graph)
-        augmentation = Augmentation.named(augment or default_augmentation(dataset))
-        _check_augmentation(dataset, augmentation)
+        usual = "none" if preprocessing.vector else default_augmentation(dataset)
+        augmentation = Augmentation.named(augment or usual)
+        _check_augmentation(dataset, preprocessing, augmentation)
         name = _slug(str(name))
         return Job(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation)
 
 
-def _check_augmentation(data: Dataset, augmentation: Augmentation) -> None:
+def _check_augmentation(data: Dataset, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
+    if preprocessing.vector and augmentation != Augmentation.named("none"):
+        raise UsageError("The model takes a vector, which cannot be varied as an image.", "Leave --augment out.")
     if data.task == "anomaly" and augmentation != Augmentation.named("none"):
         raise UsageError(
             "Samples for anomaly detection cannot be varied: the reference reproduced them as they are.",

@@ -86,7 +86,8 @@ def _class_names(folder: Path) -> list[str]:
     if len(names) < 2:
         what = f"only one class folder ({names[0]})" if names else "no class folders"
         raise DataError(
-            f"{folder} has {what}.", "Classification needs at least two, one per class, with the images in them."
+            f"{folder} has {what}.",
+            "Classification needs at least two, one per class, with the images in them; --task names others.",
         )
     return names
 

@@ -18,7 +18,7 @@ import torch
 from thumbnet.graph.blocks import Block
 from thumbnet.graph.channels import ChannelGroup
 from thumbnet.graph.graph import Graph
-from thumbnet.training.loop import Images, Objective
+from thumbnet.training.loop import Images, Objective, loss_of
 from thumbnet.training.module import GraphModule
 
 
@@ -54,8 +54,7 @@ def importance(
         seen = data.seen(chosen)
         values = module.forward_values(*seen.inputs, retain_grad=taps)
         outputs = tuple(values[v] for v in graph.outputs)
-        given = outputs[0] if len(outputs) == 1 else outputs
-        objective(given, seen.targets[0], chosen, seen).backward()  # type: ignore[no-untyped-call]
+        loss_of(objective, outputs, seen, chosen).backward()  # type: ignore[no-untyped-call]
         for group in groups:
             _add_scores(channels[group.id], group, values)
         for block in blocks:

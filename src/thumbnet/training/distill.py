@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from thumbnet.data import Batch, Classification, Task
-from thumbnet.training.loop import Images, Objective, Outputs, Seen, Tensors, as_tuple
+from thumbnet.training.loop import Images, Objective, Seen, SeenObjective, Tensors, as_tuple
 
+HALF_MAX = 6e4
 MAX_BYTES = 2 << 30  # of the reference's outputs that are kept to learn from
 
 
@@ -21,10 +22,7 @@ class CrossEntropy:
 
     label_smoothing: float = 0.0
 
-    def __call__(
-        self, outputs: Outputs, labels: torch.Tensor, indices: torch.Tensor, seen: Seen | None = None
-    ) -> torch.Tensor:
-        (outputs,) = as_tuple(outputs)
+    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
 
 
@@ -40,10 +38,7 @@ class Distillation:
     weight: float = 0.7
     temperature: float = 2.0
 
-    def __call__(
-        self, outputs: Outputs, labels: torch.Tensor, indices: torch.Tensor, seen: Seen | None = None
-    ) -> torch.Tensor:
-        (outputs,) = as_tuple(outputs)
+    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         t = self.temperature
         soft = F.kl_div(F.log_softmax(outputs / t, 1), F.softmax(self.teacher[indices] / t, 1), reduction="batchmean")
         return self.weight * t * t * soft + (1 - self.weight) * F.cross_entropy(outputs, labels)
@@ -68,7 +63,7 @@ def teacher_outputs(
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
+class Lessons(SeenObjective):
     """The objective of any task: `weight` × its distance to the reference's outputs + (1 − weight) × its loss.
 
     `teacher` holds the reference's outputs for the training samples, in their order, one tensor [N, ...] per output
@@ -80,17 +75,13 @@ class Lessons:
     teacher: Tensors = ()
     weight: float = 0.7
 
-    def __call__(
-        self, outputs: Outputs, labels: torch.Tensor, indices: torch.Tensor, seen: Seen | None = None
-    ) -> torch.Tensor:
-        seen = seen or Seen((), (labels,))
+    def of(self, outputs: Tensors, seen: Seen, indices: torch.Tensor) -> torch.Tensor:
         moved = seen.moved if self.task.spatial else _as_they_are
-        given = as_tuple(outputs)
-        loss = self.task.loss(Batch(given, tuple(moved(t) for t in seen.targets), seen.inputs))
+        loss = self.task.loss(Batch(outputs, tuple(moved(t) for t in seen.targets), seen.inputs))
         if not self.teacher:
             return loss
         wanted = tuple(moved(t[indices].float()) for t in self.teacher)
-        return self.weight * self.task.distance(given, wanted) + (1 - self.weight) * loss
+        return self.weight * self.task.distance(outputs, wanted) + (1 - self.weight) * loss
 
 
 def objective_of(task: Task, teacher: Tensors = (), weight: float = 0.7) -> Objective:
@@ -119,12 +110,17 @@ def reference_outputs(
             if mirrored:
                 back = (y.flip(3) if task.spatial else y for y in as_tuple(module(x.flip(3), *others)))
                 outputs = tuple((a + b) / 2 for a, b in zip(outputs, back, strict=True))
-            outputs = tuple(y.half() if y.ndim == 4 else y for y in outputs)
+            outputs = tuple(_kept(y) for y in outputs)
             if len(data) * sum(y[0].numel() * y.element_size() for y in outputs) > MAX_BYTES:
                 return ()
             parts.append(outputs)
             on_images(len(x) * (2 if mirrored else 1))
     return tuple(torch.cat([p[k] for p in parts]).clone() for k in range(len(parts[0])))
+
+
+def _kept(outputs: torch.Tensor) -> torch.Tensor:
+    """Maps in half the memory, where their values fit into float16."""
+    return outputs.half() if outputs.ndim == 4 and float(outputs.abs().max()) < HALF_MAX else outputs
 
 
 def _as_they_are(maps: torch.Tensor) -> torch.Tensor:

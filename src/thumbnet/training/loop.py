@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,13 +34,29 @@ class Seen:
     moved: Callable[[torch.Tensor], torch.Tensor] = lambda maps: maps
 
 
-class Objective(Protocol):
-    """Loss of a batch: what the network gives (a tensor, a tuple where it has several outputs), the first target [B],
-    the samples' positions in the split [B], and all that the network was shown."""
+class LabelObjective(Protocol):
+    """Loss of a batch: network outputs [B, classes], labels [B], and the images' positions in the split [B]."""
 
-    def __call__(
-        self, outputs: Outputs, labels: torch.Tensor, indices: torch.Tensor, seen: Seen | None = None
-    ) -> torch.Tensor: ...
+    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor: ...
+
+
+class SeenObjective(ABC):
+    """Loss of a batch for networks of any outputs: these, all that the network was shown, and the samples' positions in
+    the split [B]."""
+
+    @abstractmethod
+    def of(self, outputs: Tensors, seen: Seen, indices: torch.Tensor) -> torch.Tensor: ...
+
+
+Objective = LabelObjective | SeenObjective
+
+
+def loss_of(objective: Objective, outputs: Outputs, seen: Seen, indices: torch.Tensor) -> torch.Tensor:
+    """The loss of a batch by either kind of objective."""
+    given = as_tuple(outputs)
+    if isinstance(objective, SeenObjective):
+        return objective.of(given, seen, indices)
+    return objective(given[0], seen.targets[0], indices)
 
 
 @dataclass(frozen=True)
@@ -180,7 +197,7 @@ class _Training:
             group["lr"] = self.schedule.rate_at(self.step)
         indices = self._draw()
         seen = _varied(data.seen(indices), augmentation, augmentation.draw(len(indices), self.generator))
-        loss = objective(self.module(*seen.inputs), seen.targets[0], indices, seen)
+        loss = loss_of(objective, self.module(*seen.inputs), seen, indices)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value} at step {self.step}")
