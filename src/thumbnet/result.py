@@ -132,21 +132,17 @@ class Result:
         table.add_column("Change", justify="right")
         for row in self.rows():
             table.add_row(*row)
-        interval = self._interval()
+        interval, samples = self._interval(), self.metric.samples
         proof = self.proof
         exact = "bit for bit equal to" if proof["bit_exact"] else "NOT equal to"
         table.caption = (
-            f"Integer model, {self.summary['test_images']} test {self._samples}{interval}. "
-            f"Firmware {exact} the reference arithmetic on {proof['images']} {self._samples} ({proof['emulator']}). "
+            f"Integer model, {self.summary['test_images']} test {samples}{interval}. "
+            f"Firmware {exact} the reference arithmetic on {proof['images']} {samples} ({proof['emulator']}). "
             "1 KB = 1024 bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked "
             "firmware."
         )
         table.caption_justify = "left"
         return table
-
-    @property
-    def _samples(self) -> str:
-        return "images" if self.metric.key == "accuracy" else "samples"
 
     def _interval(self) -> str:
         low, high = self.best[f"{self.metric.key}_interval"]

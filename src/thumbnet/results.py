@@ -43,6 +43,11 @@ class Metric:
         return self.unit == "%"
 
     @property
+    def samples(self) -> str:
+        """What it is measured on."""
+        return "images" if self.key == "accuracy" else "samples"
+
+    @property
     def label(self) -> str:
         """Within a sentence or along an axis: `accuracy, %`."""
         name = self.name.lower() if self.key == "accuracy" else self.name

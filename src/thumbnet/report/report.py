@@ -46,7 +46,7 @@ def _context(result: ResultJson, details: DetailsJson) -> dict[str, Any]:
     metric = Metric.of(result)
     return {
         "metric": metric,
-        "samples_name": "images" if metric.key == "accuracy" else "samples",
+        "samples_name": metric.samples,
         "version": __version__,
         "style": Markup(_resource("report.css")),
         "title": details.get("title") or "Thumbnet report",

@@ -104,6 +104,8 @@ def test_regression_by_hand() -> None:
     assert figures["Mean absolute error, b"] == 10
     assert task.metric.drop(1.0, 1.5) == 0.5  # more error is worse
     assert task.metric.change(0.5) == "+0.5000"
+    assert Regression(("left [mm]", "right [mm]"), (1.0, 1.0)).metric.text(0.25) == "0.2500 mm"
+    assert Regression(("left [mm]", "angle [°]"), (1.0, 1.0)).metric.unit == ""
 
 
 def test_the_interval_of_a_mean_covers_it_and_narrows() -> None:

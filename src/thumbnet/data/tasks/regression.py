@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from thumbnet.errors import DataError
 
 Z95 = 1.959964
 MAX_NAMED = 20
+_UNIT = re.compile(r"\[([^\[\]]{1,20})\]\s*$")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,13 @@ class Regression(Task):
 
     @property
     def metric(self) -> Metric:
-        return Metric("mae", "Mean absolute error", "", higher_is_better=False, digits=4)
+        return Metric("mae", "Mean absolute error", self.unit, higher_is_better=False, digits=4)
+
+    @property
+    def unit(self) -> str:
+        """That in brackets behind every name, as in "pressure [bar]"; "" where they differ or there is none."""
+        found = {m.group(1) if (m := _UNIT.search(n)) else "" for n in self.names}
+        return found.pop() if len(found) == 1 else ""
 
     def check(self, outputs: Sequence[Shape], targets: Sequence[Shape], inputs: Sequence[Shape]) -> None:
         if list(outputs) != list(targets):
@@ -77,12 +85,14 @@ class Regression(Task):
         wanted, given = flat(targets), flat(answers)
         squared, spread = (wanted - given) ** 2, ((wanted - wanted.mean(0)) ** 2).sum(0)
         varies = spread > 0
-        found = [Figure("Root mean squared error", float(np.sqrt(squared.mean())))]
+        found = [Figure("Root mean squared error", float(np.sqrt(squared.mean())), self.unit)]
         if varies.any():
             found.insert(0, Figure("R²", float((1 - squared.sum(0)[varies] / spread[varies]).mean())))
         if 1 < len(self.names) == wanted.shape[1] <= MAX_NAMED:
             each = np.abs(wanted - given).mean(0)
-            found += [Figure(f"Mean absolute error, {n}", float(e)) for n, e in zip(self.names, each, strict=True)]
+            found += [
+                Figure(f"Mean absolute error, {n}", float(e), self.unit) for n, e in zip(self.names, each, strict=True)
+            ]
         return tuple(found)
 
 
