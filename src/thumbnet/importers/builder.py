@@ -1,9 +1,10 @@
 """What importers of float networks share: a graph in the making, told in the axes of the source.
 
 A framework's tensor becomes a `Value`: the graph's value that holds its numbers, and the layout that says which axis of
-the source lies where in it. Transposing and reshaping therefore cost no nodes; what needs its numbers in a certain order
-(a convolution an image, a dense layer a vector) asks for it, and only then are nodes made that move them. Channels-last
-sources (Keras, TFLite), channels-first ones (PyTorch, ONNX) and signals without a height all take this path.
+the source lies where in it. Transposing and reshaping therefore cost no nodes; what needs its numbers in a certain
+order (a convolution an image, a dense layer a vector) asks for it, and only then are nodes made that move them.
+Channels-last sources (Keras, TFLite), channels-first ones (PyTorch, ONNX) and signals without a height all take this
+path.
 
 Axes are counted without the batch, which importers leave out.
 """

@@ -1,4 +1,4 @@
-"""Operations without weights, as importers ask for them: elementwise functions, arithmetic, and all that moves numbers."""
+"""Operations without weights, as importers ask for them: functions, arithmetic, and all that moves numbers."""
 
 from __future__ import annotations
 
