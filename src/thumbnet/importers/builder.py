@@ -68,7 +68,9 @@ class Builder:
         """A graph input: images are (C, H, W) whatever the source does, signals of two axes (C, 1, L)."""
         name = self._free(name)
         layout = Layout.row_major(shape)
-        axes = self._image_axes(layout, channels_last) if len(shape) in (2, 3) else layout.axes
+        axes: tuple[Parts, ...] = layout.axes
+        if len(shape) in (2, 3):
+            axes = tuple(self._image_axes(layout, channels_last))
         own = tuple(size_of(a) for a in axes) or (1,)
         self.inputs.append(Input(name, own))
         self.shapes[name] = own

@@ -48,13 +48,21 @@ def transposed_convolution(
     *,
     stride: Pair,
     padding: Sequence[int],
+    groups: int = 1,
 ) -> Value:
-    """`weight` is [I, O, kh, kw]; `padding` is what is cut off the full output, negative where zeros are added."""
+    """`weight` is [I, O/groups, kh, kw]; `padding` is what is cut off the full output; behind, negative where rows and
+    columns are added. Groups are spread into a dense kernel.
+    """
+    if groups > 1:
+        spread = np.zeros((weight.shape[0], weight.shape[1] * groups, *weight.shape[2:]), np.float32)
+        inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+        for g in range(groups):
+            rows = slice(g * inputs, (g + 1) * inputs)
+            spread[rows, g * outputs : (g + 1) * outputs] = weight[rows]
+        weight = spread
     attrs = {"stride": _ints(stride), "padding": _ints(padding), "activation": "none"}
-    return b.from_image(
-        b.add(o, "conv_transpose2d", [b.image(o, x)], attrs, _weights(weight, bias)),
-        len(x.shape),
-    )
+    weights = _weights(weight.transpose(1, 0, 2, 3), bias)
+    return b.from_image(b.add(o, "conv_transpose2d", [b.image(o, x)], attrs, weights), len(x.shape))
 
 
 def dense(b: Builder, o: Origin, x: Value, weight: Floats, bias: Floats | None) -> Value:
@@ -156,7 +164,8 @@ def reduction(b: Builder, o: Origin, x: Value, kind: str, axes: Sequence[int], k
     if kind == "mean" and image and set(own) == {k for k in (1, 2) if b.shapes[ref][k] > 1}:
         made = b.add(o, "global_avg_pool", [ref], {"keepdims": True})
     else:
-        made = b.add(o, "reduce", [ref], {"kind": kind, "axes": own, "keepdims": True})
+        op = kind if kind in ("mean", "sum") else f"reduce_{kind}"
+        made = b.add(o, op, [ref], {"axes": own, "keepdims": True})
     return Value(made, Layout(left, stored))
 
 
