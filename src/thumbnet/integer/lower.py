@@ -86,15 +86,15 @@ class _Work:
     def tensor(self, name: str, shape: Shape, qparams: QParams | None = None) -> QTensor:
         """Registers a tensor for a value of this shape, in canonical order."""
         axes = tuple(parts_of(s) for s in shape)
-        self.layouts[name] = Layout(axes, tuple(chain(*_canonical(axes))))
-        return self._register(name, _canonical(shape), qparams)
+        return self.register(name, _canonical(shape), Layout(axes, tuple(chain(*_canonical(axes)))), qparams)
 
     def alike(self, name: str, source: str, qparams: QParams | None = None) -> QTensor:
         """Registers a tensor whose numbers lie as those of the value `source` do."""
-        self.layouts[name] = self.layouts[source]
-        return self._register(name, self.tensors[source].shape, qparams)
+        return self.register(name, self.tensors[source].shape, self.layouts[source], qparams)
 
-    def _register(self, name: str, stored: Shape, qparams: QParams | None) -> QTensor:
+    def register(self, name: str, stored: Shape, layout: Layout, qparams: QParams | None = None) -> QTensor:
+        """Registers a tensor by the shape and order in which it is stored."""
+        self.layouts[name] = layout
         scale, zero_point = qparams or self.qparams[name]
         self.tensors[name] = QTensor(name, stored, float(np.float32(scale)), int(zero_point))
         return self.tensors[name]
@@ -238,11 +238,19 @@ def _prelu(work: _Work, node: Node) -> None:
 
 def _reduction(work: _Work, node: Node) -> None:
     (x,) = work.inputs(node)
-    rank = len(x.shape)
-    axes = sorted((a - 1) % 3 if rank == 3 else a for a in (int(a) for a in node.attrs["axes"]))
+    gone = [int(a) for a in node.attrs["axes"]]
+    axes = [k for k, a in enumerate(_canonical(tuple(range(len(x.shape))))) if a in gone]
     if blocks(axes, x.shape) is None:
         raise UnsupportedOpError(node.op, node.name, "It works over height and width, or over channels, not over both.")
-    work.nodes.append(build.reduction(node.name, node.op, x, work.out(node), axes))
+    if node.attrs.get("keepdims"):
+        out = work.out(node)
+    else:  # what is left lies as it lay
+        shape = tuple(s for k, s in enumerate(x.shape) if k not in axes) or (1,)
+        parts = [parts_of(s) for s in work.graph.shapes[node.inputs[0]]]
+        stored = [p for k, p in enumerate(_canonical(tuple(parts))) if k not in axes]
+        kept = tuple(p for k, p in enumerate(parts) if k not in gone) or ((),)
+        out = work.register(node.name, shape, Layout(kept, tuple(chain(*stored))))
+    work.nodes.append(build.reduction(node.name, node.op, x, out, axes))
 
 
 def _pool(work: _Work, node: Node) -> None:
