@@ -34,6 +34,10 @@ class Origin:
     op: str
     name: str
 
+    def node_name(self, op: str) -> str:
+        """What the graph's node for the operation `op` is called."""
+        return self.name or op
+
     def refuse(self, why: str) -> UnsupportedOpError:
         return UnsupportedOpError(self.op, self.name, why)
 
@@ -70,7 +74,7 @@ class Builder:
         layout = Layout.row_major(shape)
         axes: tuple[Parts, ...] = layout.axes
         if len(shape) in (2, 3):
-            axes = tuple(self._image_axes(layout, channels_last))
+            axes = (*self._image_axes(layout, channels_last),)
         own = tuple(size_of(a) for a in axes) or (1,)
         self.inputs.append(Input(name, own))
         self.shapes[name] = own
@@ -78,10 +82,10 @@ class Builder:
 
     def output(self, origin: Origin, x: Value) -> Value:
         """The value as the graph gives it out: images as (C, H, W), everything else in the order of the source."""
+        axes: tuple[Parts, ...] = x.layout.axes
         if len(x.shape) == 3 or (len(x.shape) == 2 and self._is_image(x)):
-            ref, axes = self.image(origin, x), self._image_axes(x.layout)
-        else:
-            ref, axes = self.plain(origin, x), x.layout.axes
+            axes = self._image_axes(x.layout)
+        ref = self.arranged(origin, x, axes)
         if ref not in self.nodes:
             raise origin.refuse("An output of the network must be computed from its input.")
         return Value(ref, Layout(x.layout.axes, tuple(chain(*axes))))
@@ -98,7 +102,7 @@ class Builder:
         weights: Mapping[str, Floats] | None = None,
     ) -> str:
         """Appends a node named after its origin; the name of its value. Raises `ModelError` where shapes do not fit."""
-        node = Node(self._free(origin.name or op), op, tuple(inputs), dict(attrs or {}), dict(weights or {}))
+        node = Node(self._free(origin.node_name(op)), op, tuple(inputs), dict(attrs or {}), dict(weights or {}))
         self.shapes[node.name] = op_of(node).infer_shape(node, [self.shapes[v] for v in inputs])
         self.nodes[node.name] = node
         return node.name
@@ -155,7 +159,7 @@ class Builder:
             if op == "reshape" and len(numbers) == 1:
                 op = "flatten"
             attrs = {"reshape": {"shape": list(numbers)}, "transpose": {"perm": list(numbers)}, "flatten": {}}[op]
-            self._moved[key] = self.add(Origin(origin.op, f"{origin.name}.{op}"), op, [ref], attrs)
+            self._moved[key] = self.add(Origin(origin.op, f"{origin.name}.{op}".strip(".")), op, [ref], attrs)
         return self._moved[key]
 
     def _image_axes(self, layout: Layout, channels_last: bool | None = None) -> tuple[Parts, Parts, Parts]:

@@ -108,8 +108,8 @@ class Imported:
         tolerance = self.tolerance_factor * largest
         if not worst <= tolerance:
             raise ModelError(
-                f"The imported {self.graph.name} differs from {self.runtime} by {worst:.3g}; "
-                f"{tolerance:.3g} is tolerated.",
+                f"The imported {self.graph.name} differs from the original, run by {self.runtime}, by {worst:.3g} "
+                f"(tolerated: {tolerance:.3g}).",
                 "This is a fault of the importer; please report the model.",
             )
         return replace(self, check=Check(self.runtime, worst, tolerance, random, real))

@@ -162,7 +162,7 @@ def reduction(b: Builder, o: Origin, x: Value, kind: str, axes: Sequence[int], k
     stored = tuple(p for p in x.layout.stored if p not in gone)
     image = len(b.shapes[ref]) == 3
     if kind == "mean" and image and set(own) == {k for k in (1, 2) if b.shapes[ref][k] > 1}:
-        made = b.add(o, "global_avg_pool", [ref], {"keepdims": True})
+        made = b.add(o, "global_avg_pool", [ref], {"keepdims": keepdims})
     else:
         op = kind if kind in ("mean", "sum") else f"reduce_{kind}"
         made = b.add(o, op, [ref], {"axes": own, "keepdims": True})

@@ -58,7 +58,7 @@ def softmax(b: Builder, o: Origin, x: Value, axis: int, op: str = "softmax") -> 
         rows, last = x.layout.axes[1 - axis], x.layout.axes[axis]
         ref = b.arranged(o, x, (rows, last))
         return Value(b.add(o, op, [ref], {"axis": 1}), Layout(x.layout.axes, (*rows, *last)))
-    raise o.refuse(f"Softmax works over the channels only, not over axis {axis} of {x.shape}.")
+    raise o.refuse(f"Softmax works over the channels (dim=1) only, not over axis {axis} of {x.shape}.")
 
 
 # --- arithmetic
@@ -128,7 +128,7 @@ def _varying(o: Origin, c: Floats, shape: Shape) -> tuple[int | None, Floats]:
     full = c.reshape((1,) * (len(shape) - c.ndim) + c.shape) if c.ndim <= len(shape) else c
     axes = [k for k, s in enumerate(full.shape) if s > 1]
     if full.ndim != len(shape) or len(axes) != 1 or full.shape[axes[0]] != shape[axes[0]]:
-        raise o.refuse(f"A constant of shape {tuple(c.shape)} against {shape} is not one number for each channel.")
+        raise o.refuse(f"A constant of shape {tuple(c.shape)} against {shape} is not one number per channel.")
     return axes[0], full.reshape(-1)
 
 
