@@ -13,6 +13,7 @@ from thumbnet.graph.ops import op_of
 STEPS = (
     *("conv", "conv", "pointwise", "depthwise", "batch_norm", "relu", "relu6", "pad", "max_pool", "avg_pool", "resize"),
     *("add", "concat", "scale", "slice", "subsample", "leaky_relu", "hard_swish", "grouped", "identity"),
+    *("transposed", "elu", "clip", "prelu", "bilinear", "maximum", "gate", "shuffle"),
 )
 
 
@@ -132,6 +133,42 @@ class Sketch:
             "conv2d", (pooled,), self._attrs([0] * 4) | {"groups": 1}, weight=self.weight(c, c, 1, 1), **self.bias(c)
         )
         self.add("mul", (x, self.add("sigmoid", (self.value,))))
+
+    def _transposed(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        if h * w > 48:
+            return self._plain("relu", x, c, h, w, rng)
+        attrs = {"stride": [2, 1], "padding": [int(p) for p in rng.integers(0, 2, 4)], "activation": "none"}
+        self.add("conv_transpose2d", (x,), attrs, weight=self.weight(3, c, 3, 3), **self.bias(3))
+        return None
+
+    def _clip(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        self.add("clip", (x,), {"low": -0.75, "high": 1.5})
+
+    def _prelu(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        self.add("prelu", (x,), {}, slope=rng.uniform(-0.5, 0.5, c).astype(np.float32))
+
+    def _bilinear(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        option = str(rng.choice(["align_corners", "half_pixel_centers", "neither"]))
+        self.add(
+            "resize",
+            (x,),
+            {"size": [min(12, h + 3), w], "mode": "bilinear", option: True}
+            if option != "neither"
+            else {"size": [min(12, h + 3), w], "mode": "bilinear"},
+        )
+
+    def _maximum(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        same = [v for v, s in self.shapes.items() if s == (c, h, w)]
+        self.add(str(rng.choice(["maximum", "minimum"])), (x, str(rng.choice(same))))
+
+    def _gate(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        op = str(rng.choice(["mean", "reduce_max"]))
+        self.add("mul", (x, self.add(op, (x,), {"axes": [0], "keepdims": True})))
+
+    def _shuffle(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
+        groups = 2 if c % 2 == 0 else 1
+        split = self.add("reshape", (x,), {"shape": [groups, c // groups, h, w]})
+        self.add("reshape", (self.add("transpose", (split,), {"perm": [1, 0, 2, 3]}),), {"shape": [c, h, w]})
 
     def _identity(self, kind: str, x: str, c: int, h: int, w: int, rng: Any) -> None:
         self.add("pad", (x,), {"padding": [0, 0, 0, 0]})

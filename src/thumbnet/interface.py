@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from thumbnet.data import Dataset, Preprocessing, Split, Task
@@ -16,6 +15,7 @@ from thumbnet.data.assemble import with_masks_of
 from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.graph.graph import Graph, Shape
 from thumbnet.importers import load
+from thumbnet.importers.torch import import_torch
 
 _SOFTMAX = ("softmax", "log_softmax")  # goes with the clean-up, since it does not change which class is chosen
 _NOT_THE_END = {  # by task: what an output may not be computed by, since losses are of logits
@@ -30,7 +30,7 @@ def load_reference(model: Any, data: Dataset, input_size: tuple[int, int] | None
     if data.input_names and isinstance(model, nn.Module):
         if weights is not None:
             raise UsageError("Weights for a module with several inputs are not read.", "Load them into it first.")
-        model = _exported(model, data)
+        return import_torch(model, _input_shapes(model, data))
     if input_size is None and data.kind == "array" and isinstance(model, nn.Module):
         return _for_arrays(model, data, weights)
     shape = None if input_size is None else (data.channels, *input_size)
@@ -48,24 +48,13 @@ def _for_arrays(model: nn.Module, data: Dataset, weights: str | Path | None) -> 
     return load(model, input_shape=whole, weights=weights)
 
 
-def _exported(model: nn.Module, data: Dataset) -> Any:
+def _input_shapes(model: nn.Module, data: Dataset) -> list[Shape]:
     """By name where the module's arguments are called as the data's inputs, else in their order."""
     arrays = [np.asarray(data.train.source[0]), *(x[0] for x in data.train.further_inputs)]
-    examples = [torch.zeros(2, *_network_shape(x.shape)) for x in arrays]
-    training, module = model.training, model.eval()
-    try:
-        parameters = tuple(inspect.signature(module.forward).parameters)
-        named = dict(zip(data.input_names, examples, strict=True))
-        ordered = [named[p] for p in parameters] if set(parameters) == set(named) else examples
-        return torch.export.export(module, tuple(ordered))
-    except Exception as e:  # whatever the user's code or torch raises
-        raise ModelError(
-            f"{type(model).__name__} cannot be exported for inputs of shape "
-            f"{' and '.join(str(tuple(x.shape[1:])) for x in examples)}: {str(e).splitlines()[0] if str(e) else e!r}.",
-            "Export it yourself with torch.export, and give the .pt2 file.",
-        ) from e
-    finally:
-        model.train(training)
+    shapes = [_network_shape(x.shape) for x in arrays]
+    named = dict(zip(data.input_names, shapes, strict=True))
+    parameters = tuple(inspect.signature(model.forward).parameters)
+    return [named[p] for p in parameters] if set(parameters) == set(named) else shapes
 
 
 def _network_shape(shape: Shape) -> Shape:

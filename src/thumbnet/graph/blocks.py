@@ -13,7 +13,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.passes.rewrite import substitute
 
-WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
+WEIGHTED = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 # A value that one of these reads alone is no place to cut: the convolution behind would see it without them.
 _FOLLOWERS = (
     "batch_norm",

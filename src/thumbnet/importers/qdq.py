@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import ModelError, UnsupportedOpError
+from thumbnet.graph.layout import Layout, LayoutError
 from thumbnet.importers.onnx_constants import NotFoldedError, folded
-from thumbnet.importers.onnx_layout import Layout, LayoutError
 from thumbnet.importers.onnx_reader import MAX_FILE_BYTES, FileNode, OnnxContent, Port, read_onnx
 from thumbnet.importers.qdq_axes import AXES
 from thumbnet.importers.qdq_functions import FUNCTIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from thumbnet.importers.onnx_layout import Layout
+from thumbnet.graph.layout import Layout
 from thumbnet.importers.qdq_operands import Operands
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from thumbnet.graph.layout import Layout, LayoutError, order_of, size_of
 from thumbnet.importers import quantized
-from thumbnet.importers.onnx_layout import Layout, LayoutError, order_of, size_of
 from thumbnet.importers.qdq_functions import Narrowed, applied, function_of
 from thumbnet.importers.qdq_operands import Operands
 from thumbnet.importers.qdq_values import Array, Floats, Made, Pending, Quantization, Stored

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.importers.onnx_layout import Layout, LayoutError, Part, Parts, parts_of, size_of
+from thumbnet.graph.layout import Layout, LayoutError, Part, Parts, parts_of, size_of
 from thumbnet.importers.qdq_operands import MAX_WINDOW, Operands
 from thumbnet.importers.qdq_values import Made, Pending, Quantization, Stored
 from thumbnet.integer import build

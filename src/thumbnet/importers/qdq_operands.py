@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from thumbnet.errors import ModelError, UnsupportedOpError
-from thumbnet.importers.onnx_layout import Layout
+from thumbnet.graph.layout import Layout
 from thumbnet.importers.onnx_reader import FileNode
 from thumbnet.importers.qdq_values import (
     Array,

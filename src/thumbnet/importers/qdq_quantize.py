@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import ModelError
-from thumbnet.importers.onnx_layout import Layout
+from thumbnet.graph.layout import Layout
 from thumbnet.importers.onnx_reader import Port
 from thumbnet.importers.onnx_tensors import DTYPES, Array
 from thumbnet.importers.qdq_axes import flattened, reshaped, squeezed, unsqueezed

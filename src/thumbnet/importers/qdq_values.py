@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.importers.onnx_layout import Layout
+from thumbnet.graph.layout import Layout
 from thumbnet.importers.quantized import GraphBuilder
 from thumbnet.integer.graph import IntegerNode, QTensor
 

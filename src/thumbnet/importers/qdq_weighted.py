@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import ModelError
+from thumbnet.graph.layout import Layout, LayoutError, order_of, parts_of, size_of
 from thumbnet.importers import quantized
-from thumbnet.importers.onnx_layout import Layout, LayoutError, order_of, parts_of, size_of
 from thumbnet.importers.qdq_operands import Operands
 from thumbnet.importers.qdq_values import Array, Floats, Int8s, Pending, Quantization, QuantizedConstant, Stored
 from thumbnet.importers.qdq_windows import window

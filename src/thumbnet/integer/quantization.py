@@ -9,11 +9,20 @@ import numpy.typing as npt
 
 from thumbnet.errors import ModelError
 from thumbnet.graph.graph import Graph, Node
+from thumbnet.graph.ops.activation import Clip
 from thumbnet.integer.arithmetic import WEIGHT_MAX, activation_qparams
 from thumbnet.integer.tables import SIGMOID_OUTPUT, SOFTMAX_OUTPUT, TANH_OUTPUT
 
-KEEPS_QUANTIZATION = frozenset(("max_pool2d", "avg_pool2d", "concat", "pad", "flatten", "reshape", "resize", "slice"))
+KEEPS_QUANTIZATION = frozenset(
+    (
+        *("max_pool2d", "avg_pool2d", "reduce_max", "reduce_min", "concat", "maximum", "minimum"),
+        *("pad", "flatten", "reshape", "transpose", "resize", "slice"),
+    )
+)
 """Operations whose output is stored with the scale and zero point of their input."""
+
+JOINS = frozenset(("concat", "maximum", "minimum"))
+"""Of these, those that need the quantization of all their inputs to be that of the output."""
 
 PRESCRIBED = {
     "sigmoid": SIGMOID_OUTPUT,
@@ -21,8 +30,8 @@ PRESCRIBED = {
     "tanh": TANH_OUTPUT,
     "softmax": SOFTMAX_OUTPUT,
 }
-WEIGHTED = frozenset(("conv2d", "depthwise_conv2d", "dense", "batch_norm"))
-WEIGHT_AXES = {"conv2d": 0, "depthwise_conv2d": 0, "dense": None}
+WEIGHTED = frozenset(("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense", "batch_norm"))
+WEIGHT_AXES = {"conv2d": 0, "depthwise_conv2d": 0, "conv_transpose2d": 0, "dense": None}
 """Of the operations whose weights are rounded, the axis of the float weights' scales; None: one scale for all."""
 
 QParams = tuple[float, int]
@@ -71,7 +80,7 @@ def check_weight_bits(graph: Graph, weight_bits: Mapping[str, int]) -> None:
             raise ModelError(
                 f"'{name}' has no weights whose bits could be chosen.", "Name convolutions or dense layers."
             )
-        if bits not in WEIGHT_MAX:
+        if bits not in WEIGHT_MAX or (bits != 8 and nodes[name].op == "conv_transpose2d"):
             raise ModelError(f"The weights of '{name}' cannot have {bits} bits.", "Choose 4 or 8.")
 
 
@@ -96,13 +105,15 @@ class _Classes:
             self.parent[node.name] = node.name
             if node.op in PRESCRIBED:
                 self.fixed[node.name] = PRESCRIBED[node.op]
+            elif node.op == "clip":  # what the grid cannot hold is clipped
+                self.fixed[node.name] = activation_qparams(*Clip.bounds(node))
             elif node.name in self.fixed:
                 if node.op in KEEPS_QUANTIZATION:
                     raise ModelError(
                         f"The quantization of '{node.name}' ({node.op}) cannot be fixed: it is that of its input.",
                         f"Fix that of '{node.inputs[0]}'.",
                     )
-            elif node.op == "concat":
+            elif node.op in JOINS:
                 for v in node.inputs:
                     if self.find(v) not in self.fixed:
                         self.parent[self.find(v)] = node.name
@@ -151,6 +162,8 @@ def _finest(node: Node, inputs: list[float], weight: float) -> float:
         return max(inputs) * 2.0**-18
     if node.op in ("mul", "silu"):
         return inputs[0] * (inputs[1] if node.op == "mul" else SIGMOID_OUTPUT[0]) * 2.0**-10
+    if node.op == "prelu":
+        return inputs[0] * max(1.0, float(np.abs(node.weights["slope"]).max())) * 2.0**-6
     return inputs[0] * 2.0**-6
 
 

@@ -23,8 +23,9 @@ from thumbnet.graph.channels import ChannelGroup, channel_groups, keep_channels
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.lower import Floats, lower
+from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
+from thumbnet.integer.quantization import Floats
 from thumbnet.results import Constraints, Costs
 from thumbnet.search.moves import SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe

@@ -20,7 +20,7 @@ from thumbnet.training.module import GraphModule
 
 EPSILON = 1e-3
 LINEAR = ".linear"  # suffix of a convolution whose batch norm, or activation, has taken over its name
-_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv_transpose2d")
 
 
 def insert_batch_norm(graph: Graph, *images: torch.Tensor, batch: int = 16) -> Graph:

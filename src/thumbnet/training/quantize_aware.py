@@ -16,10 +16,10 @@ from torch import nn
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import op_of
 from thumbnet.integer.arithmetic import WEIGHT_MAX, activation_qparams
-from thumbnet.integer.quantization import KEEPS_QUANTIZATION, WEIGHT_AXES, check_weight_bits, shared_quantization
+from thumbnet.integer.quantization import JOINS, KEEPS_QUANTIZATION, WEIGHT_AXES, check_weight_bits, shared_quantization
 
 # Of the operations that keep their input's quantization, those that only move values about.
-_EXACT = KEEPS_QUANTIZATION - {"avg_pool2d", "resize", "concat"}
+_EXACT = KEEPS_QUANTIZATION - {"avg_pool2d", "resize"} - JOINS
 MOMENTUM = 0.05  # of the moving average of ranges
 SMALLEST = 1e-10  # largest weight of a channel that is treated as all zeros
 
@@ -49,7 +49,7 @@ class QuantizedModule(nn.Module):
                 self.params[_key(node, key)] = nn.Parameter(torch.from_numpy(np.array(weight)))
         self._last_use = {v: k for k, node in enumerate(graph.nodes) for v in node.inputs}
         makers = {i.name: "" for i in graph.inputs} | {n.name: n.op for n in graph.nodes}
-        own = [v for v, op in makers.items() if op not in KEEPS_QUANTIZATION or op == "concat"]
+        own = [v for v, op in makers.items() if op not in KEEPS_QUANTIZATION or op in JOINS]
         index = {v: k for k, v in enumerate(v for v in own if self._shared[v] not in self.fixed)}
         self._index = index
         self._members: dict[str, list[int]] = {}  # positions of the observed values that share a quantization

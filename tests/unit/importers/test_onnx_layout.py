@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thumbnet.importers.onnx_layout import Layout, LayoutError, order_of, parts_of
+from thumbnet.graph.layout import Layout, LayoutError, order_of, parts_of
 
 Array = npt.NDArray[np.int64]
 shapes = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=4).map(tuple)

@@ -6,38 +6,45 @@ from difflib import get_close_matches
 
 from thumbnet.errors import UnsupportedOpError
 from thumbnet.graph.graph import Node
-from thumbnet.graph.ops.activation import ELEMENTWISE, LeakyRelu, LogSoftmax, Softmax
-from thumbnet.graph.ops.arithmetic import Add, Mul, Sub
+from thumbnet.graph.ops.activation import ELEMENTWISE, Clip, LeakyRelu, LogSoftmax, PRelu, Softmax
+from thumbnet.graph.ops.arithmetic import Add, Maximum, Minimum, Mul, Sub
 from thumbnet.graph.ops.base import Op
 from thumbnet.graph.ops.batch_norm import BatchNorm
 from thumbnet.graph.ops.concat import Concat, Slice
-from thumbnet.graph.ops.convolution import Conv2d, DepthwiseConv2d
+from thumbnet.graph.ops.convolution import Conv2d, ConvTranspose2d, DepthwiseConv2d
 from thumbnet.graph.ops.dense import Dense
-from thumbnet.graph.ops.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
-from thumbnet.graph.ops.shape import Flatten, Pad, Reshape, Resize
+from thumbnet.graph.ops.pool import REDUCTIONS, AvgPool2d, GlobalAvgPool, MaxPool2d
+from thumbnet.graph.ops.shape import Flatten, Pad, Reshape, Resize, Transpose
 
 OPS: dict[str, Op] = {
     op.name: op
     for op in (
         Conv2d(),
         DepthwiseConv2d(),
+        ConvTranspose2d(),
         Dense(),
         BatchNorm(),
         Add(),
         Sub(),
         Mul(),
+        Maximum(),
+        Minimum(),
         Concat(),
         Slice(),
         MaxPool2d(),
         AvgPool2d(),
         GlobalAvgPool(),
+        *REDUCTIONS,
         *ELEMENTWISE,
         LeakyRelu(),
+        Clip(),
+        PRelu(),
         Softmax(),
         LogSoftmax(),
         Pad(),
         Flatten(),
         Reshape(),
+        Transpose(),
         Resize(),
     )
 }

@@ -1,4 +1,4 @@
-"""add, sub and mul of two values of one shape, or of (C, H, W) with one number per channel (C, 1, 1)."""
+"""add, sub, mul, maximum and minimum of two values of one shape; axes of size 1 of one of them repeat."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ class _Binary(Op):
             raise misfit(node, f"needs two inputs, not {len(inputs)}")
         fused_activation(node)
         a, b = inputs
-        if a == b:
-            return a
-        for full, per_channel in ((a, b), (b, a)):
-            if len(full) == 3 and per_channel == (full[0], 1, 1):
+        for full, small in ((a, b), (b, a)):
+            if len(full) == len(small) and all(s in (1, f) for f, s in zip(full, small, strict=True)):
                 return full
-        raise misfit(node, f"cannot combine shapes {a} and {b}; they must be equal, or one (C, 1, 1)")
+        raise misfit(
+            node, f"cannot combine shapes {a} and {b}; one must be as large as the other along every axis, or 1"
+        )
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
-        linker.tie(inputs[0], inputs[1])
-        return inputs[0]
+        a, b = inputs
+        if len(a) == len(b):
+            linker.tie(a, b)
+            return a
+        full, single = (a, b) if len(a) > len(b) else (b, a)
+        linker.pin(single)
+        return full
 
 
 class Add(_Binary):
@@ -50,3 +55,17 @@ class Mul(_Binary):
 
     def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return activate(node, inputs[0] * inputs[1])
+
+
+class Maximum(_Binary):
+    name = "maximum"
+
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return activate(node, torch.maximum(inputs[0], inputs[1]))
+
+
+class Minimum(_Binary):
+    name = "minimum"
+
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return activate(node, torch.minimum(inputs[0], inputs[1]))

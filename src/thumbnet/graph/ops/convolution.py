@@ -1,4 +1,6 @@
-"""conv2d and depthwise_conv2d: zero-padded cross-correlations with optional bias and fused activation."""
+"""conv2d, depthwise_conv2d: zero-padded cross-correlations; conv_transpose2d: their adjoint. All with optional bias and
+fused activation.
+"""
 
 from __future__ import annotations
 
@@ -99,3 +101,57 @@ class DepthwiseConv2d(Op):
 
     def slice(self, node: Node, inputs: Sequence[npt.NDArray[np.intp]], output: npt.NDArray[np.intp]) -> Node:
         return node.with_weights(**{k: w[output] for k, w in node.weights.items()})
+
+
+class ConvTranspose2d(Op):
+    """weight [O, I, kh, kw] (output channels first, as conv2d's), bias [O] or none; attrs stride, padding, activation.
+
+    Every input pixel adds its products to a window of the output; `padding` (top, left, bottom, right) is cut off the
+    full output. bottom and right may be negative: so many rows and columns that no window meets are added.
+    """
+
+    name = "conv_transpose2d"
+
+    def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
+        weight, (channels, height, width) = node.weights["weight"], image(node, inputs[0])
+        if weight.ndim != 4 or weight.shape[1] != channels:
+            raise misfit(node, f"weights {weight.shape} do not fit {channels} input channels")
+        if "bias" in node.weights and node.weights["bias"].shape != weight.shape[:1]:
+            raise misfit(node, f"has a bias of shape {node.weights['bias'].shape} for {weight.shape[0]} outputs")
+        fused_activation(node)
+        (sh, sw), (top, left, bottom, right) = pair(node, "stride"), _cut_off(node)
+        if (
+            top < 0
+            or left < 0
+            or min(bottom, -top) < -sh * weight.shape[2]
+            or min(right, -left) < -sw * weight.shape[3]
+        ):
+            raise misfit(node, f"cannot cut {(top, left, bottom, right)} off its output")
+        size = (height - 1) * sh + weight.shape[2] - top - bottom, (width - 1) * sw + weight.shape[3] - left - right
+        if min(size) < 1:
+            raise misfit(node, f"cuts {(top, left, bottom, right)} off its output, and nothing is left")
+        return (weight.shape[0], *size)
+
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        top, left, bottom, right = _cut_off(node)
+        full = F.conv_transpose2d(inputs[0], weights["weight"].transpose(0, 1), None, pair(node, "stride"))
+        y = F.pad(full, (-left, -right, -top, -bottom))
+        if "bias" in weights:
+            y = y + weights["bias"].reshape(-1, 1, 1)
+        return activate(node, y)
+
+    def macs(self, node: Node, inputs: Sequence[Shape], output: Shape) -> int:
+        return int(node.weights["weight"].size) * inputs[0][1] * inputs[0][2]
+
+    def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
+        return linker.new(output[0], node)
+
+    def slice(self, node: Node, inputs: Sequence[npt.NDArray[np.intp]], output: npt.NDArray[np.intp]) -> Node:
+        kept = {k: w[output] for k, w in node.weights.items()}
+        kept["weight"] = np.ascontiguousarray(kept["weight"][:, inputs[0]])
+        return node.with_weights(**kept)
+
+
+def _cut_off(node: Node) -> tuple[int, int, int, int]:
+    top, left, bottom, right = node.attrs["padding"]
+    return int(top), int(left), int(bottom), int(right)

@@ -1,15 +1,15 @@
-"""max_pool2d, avg_pool2d and global_avg_pool."""
+"""max_pool2d, avg_pool2d, global_avg_pool, and reductions over any axes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from thumbnet.graph.graph import Node, Shape
 from thumbnet.graph.ops.base import ChannelIds, Linker, Op
-from thumbnet.graph.ops.common import image, padding, pair, split_padding, window_output
+from thumbnet.graph.ops.common import image, misfit, padding, pair, split_padding, window_output
 
 
 class _Pool(Op):
@@ -66,3 +66,44 @@ class GlobalAvgPool(Op):
 
     def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
         return inputs[0]
+
+
+class Reduction(Op):
+    """mean, sum, reduce_max or reduce_min over some axes; attrs axes, keepdims."""
+
+    def __init__(self, name: str, function: Callable[..., torch.Tensor]) -> None:
+        self.name = name  # type: ignore[misc]  # one class for the whole family
+        self._function = function
+
+    def infer_shape(self, node: Node, inputs: Sequence[Shape]) -> Shape:
+        axes, shape = self.axes(node), inputs[0]
+        if not axes or not all(0 <= a < len(shape) for a in axes):
+            raise misfit(node, f"cannot reduce the axes {list(axes)} of {shape}")
+        if node.attrs.get("keepdims"):
+            return tuple(1 if k in axes else s for k, s in enumerate(shape))
+        return tuple(s for k, s in enumerate(shape) if k not in axes) or (1,)
+
+    def forward(self, node: Node, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        over, keep = [a + 1 for a in self.axes(node)], bool(node.attrs.get("keepdims"))
+        y = self._function(inputs[0], dim=over, keepdim=keep)
+        return y.reshape(-1, 1) if y.ndim == 1 else y
+
+    def link(self, node: Node, inputs: Sequence[ChannelIds], output: Shape, linker: Linker) -> ChannelIds:
+        if 0 not in self.axes(node):
+            return inputs[0]
+        linker.pin(inputs[0])
+        made = linker.new(output[0], node)
+        linker.pin(made)
+        return made
+
+    @staticmethod
+    def axes(node: Node) -> tuple[int, ...]:
+        return tuple(int(a) for a in node.attrs["axes"])
+
+
+REDUCTIONS: tuple[Reduction, ...] = (
+    Reduction("mean", torch.mean),
+    Reduction("sum", torch.sum),
+    Reduction("reduce_max", torch.amax),
+    Reduction("reduce_min", torch.amin),
+)

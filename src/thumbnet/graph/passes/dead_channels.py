@@ -53,7 +53,7 @@ def _propagate(graph: Graph, node: Node, inputs: Sequence[Constants]) -> Constan
         return _activated(node, _weighted_sum(node, x))
     op = op_of(node)
     if node.op in ("batch_norm", "add", "sub", "mul") or isinstance(op, (Elementwise, LeakyRelu)):
-        return _evaluated(node, inputs)
+        return _evaluated(node, [np.broadcast_to(c, channels).copy() for c in inputs])
     if node.op == "pad" or (node.op == "avg_pool2d" and node.attrs.get("count_include_pad")):
         padded = any(node.attrs["padding"])
         return np.where(x == 0, x, np.nan) if padded else x
@@ -121,8 +121,9 @@ def _dead_classes(graph: Graph, group: ChannelGroup, constants: Mapping[str, Con
     alive = np.zeros(group.size, bool)
     for value, classes in group.values.items():
         for reader in graph.consumers[value]:
-            if reader.op in _READERS:
-                padded = any(reader.attrs.get("padding", ()))
+            if reader.op in (*_READERS, "conv_transpose2d"):
+                # what a transposed convolution makes of a constant differs from pixel to pixel
+                padded = reader.op == "conv_transpose2d" or any(reader.attrs.get("padding", ()))
                 varies = constants[value] != 0 if padded else np.isnan(constants[value])
                 alive[classes[(classes >= 0) & varies]] = True
     return {int(k) for k in np.flatnonzero(~alive)}

@@ -10,7 +10,7 @@ from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops.batch_norm import scale_and_offset
 from thumbnet.graph.passes.rewrite import has_one_reader, merge
 
-WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
+WEIGHTED = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 
 
 def fold_batch_norm(graph: Graph) -> Graph:

@@ -29,6 +29,8 @@ def fold_pad(graph: Graph) -> Graph:
 
 def _padded(graph: Graph, pad: Node, reader: Node) -> Node | None:
     """The reader with the padding taken in and the pad's input as its own, or None."""
+    if pad.attrs.get("mode", "constant") != "constant" or reader.attrs.get("mode", "constant") != "constant":
+        return None
     extra = pad.attrs["padding"]
     own = reader.attrs.get("padding", (0, 0, 0, 0))
     if reader.op == "max_pool2d":

@@ -8,10 +8,10 @@ from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.passes.rewrite import has_one_reader, merge
 
 FUSED = ("relu", "relu6")
-HOSTS = ("conv2d", "depthwise_conv2d", "dense", "add", "sub")
+HOSTS = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense", "add", "sub")
 # Ops that only choose among their input's values: an increasing function with f(0) = 0 may as well come
 # first.
-COMMUTES = ("max_pool2d", "flatten", "reshape", "pad", "slice", "resize")
+COMMUTES = ("max_pool2d", "flatten", "reshape", "transpose", "pad", "slice", "resize")
 
 
 def fuse_activations(graph: Graph) -> Graph:
@@ -37,7 +37,7 @@ def _hoist(graph: Graph, name: str) -> Graph:
     node = graph.by_name[name]
     chain: list[Node] = []
     before = graph.by_name.get(node.inputs[0])
-    while before is not None and before.op in COMMUTES and has_one_reader(graph, before.name):
+    while before is not None and _commutes(before) and has_one_reader(graph, before.name):
         chain.append(before)
         before = graph.by_name.get(before.inputs[0])
     if not chain or before is None or before.op not in HOSTS or not has_one_reader(graph, before.name):
@@ -57,3 +57,7 @@ def _hoist(graph: Graph, name: str) -> Graph:
             nodes.append(moved)
         nodes.append(swapped.get(n.name, n))
     return graph.with_nodes(nodes)
+
+
+def _commutes(node: Node) -> bool:
+    return node.op in COMMUTES and node.attrs.get("mode") != "bilinear"  # which mixes values

@@ -1,9 +1,9 @@
-"""In which order the numbers of an ONNX tensor lie in memory.
+"""In which order the numbers of a tensor lie in memory, or in the value of a graph that stands for it.
 
-ONNX has channels before height and width, the integer graph has them last. Nothing is moved for that: an axis of a
-tensor is a product of parts, and a layout says in which order the parts of all axes are stored. Transposing and
-reshaping change the axes and leave the parts where they are; what has weights, or reads along an axis, follows the
-order that it finds.
+Frameworks differ in where they put channels, and so do the two graphs. Nothing is moved for that: an axis of a tensor
+is a product of parts, and a layout says in which order the parts of all axes are stored. Transposing and reshaping
+change the axes and leave the parts where they are; what has weights, or reads along an axis, follows the order that it
+finds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,163 @@
+"""What every importer of float networks hands over: the graph, and the source's own runtime to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from thumbnet.errors import ModelError
+from thumbnet.graph.evaluate import evaluate_values
+from thumbnet.graph.graph import Graph, Shape
+from thumbnet.graph.layout import Layout
+from thumbnet.importers.builder import Value
+
+Array = npt.NDArray[Any]
+Runner = Callable[[list[Array]], Sequence[Array]]
+"""Runs the source: arrays [N, *shape] of its inputs in, of its outputs out, in its own axes."""
+
+TOLERANCE = 1e-4  # of the largest output; float32 networks stay an order of magnitude below
+_BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
+_ROUNDS = 2  # random batches compared
+_SAMPLES = 32  # real inputs compared at most
+
+
+@dataclass(frozen=True, eq=False)
+class Port:
+    """An input or output: its value in the graph, and how the source's axes lie in it."""
+
+    name: str  # in the graph
+    layout: Layout
+    own: Shape  # the graph's shape
+
+    @staticmethod
+    def of(value: Value, shape: Shape) -> Port:
+        return Port(value.ref, value.layout, shape)
+
+    @property
+    def shape(self) -> Shape:
+        """In the source's axes."""
+        return self.layout.shape
+
+    def to_graph(self, array: Array) -> Array:
+        """[N, *shape] as [N, *own]."""
+        parts = list(chain(*self.layout.axes))
+        order = [parts.index(p) + 1 for p in self.layout.stored]
+        return array.reshape(len(array), *(p.size for p in parts)).transpose(0, *order).reshape(len(array), *self.own)
+
+    def to_source(self, array: Array) -> Array:
+        """[N, *own] as [N, *shape]."""
+        stored = list(self.layout.stored)
+        order = [stored.index(p) + 1 for p in chain(*self.layout.axes)]
+        return (
+            array.reshape(len(array), *(p.size for p in stored)).transpose(0, *order).reshape(len(array), *self.shape)
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far the graph is from its source: the largest difference of any output, and what is tolerated."""
+
+    runtime: str  # such as "ONNX Runtime 1.32.0"
+    difference: float
+    tolerance: float
+    random: int  # inputs drawn at random that were compared
+    real: int = 0  # inputs of the data set
+
+    def json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A graph that agrees with its source. `batch` is the only batch size the source takes, None for any."""
+
+    graph: Graph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    run: Runner
+    runtime: str
+    batch: int | None = None
+    tolerance_factor: float = TOLERANCE  # of the largest output
+    check: Check | None = None
+
+    @property
+    def max_difference(self) -> float:
+        return self.check.difference if self.check else float("nan")
+
+    @property
+    def tolerance(self) -> float:
+        return self.check.tolerance if self.check else float("nan")
+
+    def checked(self, samples: Sequence[Array] | None = None) -> Imported:
+        """Compares with the source on random inputs, and on `samples`: an array [N, *own] for each graph input.
+
+        Raises `ModelError` where an output differs by more than the tolerance or is not finite.
+        """
+        worst, largest, random, real = 0.0, 1.0, 0, 0
+        for inputs, is_real in self._batches(samples):
+            difference, magnitude = self._compared(inputs)
+            worst, largest = max(worst, difference), max(largest, magnitude)
+            count = len(inputs[0])
+            random, real = random + (0 if is_real else count), real + (count if is_real else 0)
+        tolerance = self.tolerance_factor * largest
+        if not worst <= tolerance:
+            raise ModelError(
+                f"The imported {self.graph.name} differs from the original, run by {self.runtime}, by {worst:.3g} "
+                f"(tolerated: {tolerance:.3g}).",
+                "This is a fault of the importer; please report the model.",
+            )
+        return replace(self, check=Check(self.runtime, worst, tolerance, random, real))
+
+    def _batches(self, samples: Sequence[Array] | None) -> Iterator[tuple[list[Array], bool]]:
+        """In the axes of the graph."""
+        generator, batch = torch.Generator().manual_seed(0), self.batch or _BATCH
+        for _ in range(_ROUNDS):
+            yield [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs], False
+        if samples is not None:
+            count = min(len(samples[0]), _SAMPLES)
+            for start in range(0, count - batch + 1, batch):
+                yield [np.asarray(s[start : start + batch], np.float32) for s in samples], True
+
+    def _compared(self, inputs: list[Array]) -> tuple[float, float]:
+        """Largest difference, and largest output, over all outputs."""
+        expected = self.run([p.to_source(x) for p, x in zip(self.inputs, inputs, strict=True)])
+        tensors = {p.name: torch.from_numpy(np.ascontiguousarray(x)) for p, x in zip(self.inputs, inputs, strict=True)}
+        with torch.inference_mode():
+            values = evaluate_values(self.graph, tensors)
+        worst, largest = 0.0, 0.0
+        for port, given in zip(self.outputs, expected, strict=True):
+            reference = np.asarray(given)
+            if not np.isfinite(reference).all():
+                raise ModelError(f"The output '{port.name}' of {self.graph.name} is not finite for ordinary inputs.")
+            own = port.to_source(values[port.name].numpy())
+            if own.size != reference.size:
+                raise ModelError(f"The output '{port.name}' has {own.shape} values, the source's {reference.shape}.")
+            worst = max(worst, float(np.abs(own.reshape(-1) - reference.reshape(-1)).max()))
+            largest = max(largest, float(np.abs(reference).max()))
+        return worst, largest
+
+
+def imported(
+    builder_graph: Graph,
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    run: Runner,
+    runtime: str,
+    *,
+    batch: int | None = None,
+    tolerance_factor: float = TOLERANCE,
+) -> Imported:
+    """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
+    from thumbnet.graph.passes.dead_nodes import dead_nodes
+
+    graph = dead_nodes(builder_graph)
+    graph.validate()
+    shapes = graph.shapes
+    ports = [[Port.of(v, shapes[v.ref]) for v in values] for values in (inputs, outputs)]
+    return Imported(graph, tuple(ports[0]), tuple(ports[1]), run, runtime, batch, tolerance_factor).checked()
