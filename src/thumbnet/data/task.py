@@ -87,6 +87,10 @@ class Task(ABC):
     def loss(self, batch: Batch) -> torch.Tensor:
         """The mean loss of a batch, a scalar that can be differentiated."""
 
+    def weight(self, batch: Batch) -> float:
+        """Over how many samples `loss` is the mean."""
+        return len(batch)
+
     @abstractmethod
     def distance(self, outputs: Tensors, teacher: Tensors) -> torch.Tensor:
         """How far outputs are from the reference's, as a loss of about the size of `loss`."""
@@ -118,15 +122,16 @@ class Task(ABC):
 
     def assess(self, batches: Iterable[Batch]) -> Assessment:
         """Metric and loss of a split; outputs are not kept longer than a batch."""
-        total, size = 0.0, 0
+        total, size = 0.0, 0.0
         targets: list[Arrays] = []
         answers: list[Arrays] = []
         for batch in batches:
-            total += float(self.loss(batch)) * len(batch)
-            size += len(batch)
+            weight = self.weight(batch)
+            total += float(self.loss(batch)) * weight
+            size += weight
             targets.append(targets_of(batch))
             answers.append(self.answers(batch))
-        return Assessment(self.score(joined(targets), joined(answers)), total / max(1, size))
+        return Assessment(self.score(joined(targets), joined(answers)), total / max(1.0, size))
 
 
 def count(arrays: Arrays) -> int:

@@ -39,6 +39,9 @@ class Anomaly(Task):
         errors, normal = squared_errors(batch), (batch.targets[0] == 0).float()
         return (errors * normal).sum() / normal.sum().clamp_min(1)
 
+    def weight(self, batch: Batch) -> float:
+        return float((batch.targets[0] == 0).sum())
+
     def distance(self, outputs: Tensors, teacher: Tensors) -> torch.Tensor:
         return (outputs[0] - teacher[0]).square().mean()
 

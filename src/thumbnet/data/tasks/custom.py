@@ -110,6 +110,9 @@ class Owned(Task):
             raise UsageError(f"The loss '{_name(self.own_loss)}' gives {kind}.", "Return a tensor with one number.")
         return value.reshape(())
 
+    def weight(self, batch: Batch) -> float:
+        return len(batch) if self.own_loss is not None else self.base.weight(batch)
+
     def distance(self, outputs: Tensors, teacher: Tensors) -> torch.Tensor:
         return self.base.distance(outputs, teacher)
 

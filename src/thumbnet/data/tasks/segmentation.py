@@ -58,6 +58,9 @@ class Segmentation(Task):
         summed = F.cross_entropy(logits, wanted, ignore_index=UNLABELLED, reduction="sum")
         return summed / labelled.sum().clamp_min(1)
 
+    def weight(self, batch: Batch) -> float:
+        return float((batch.targets[0] != UNLABELLED).sum())
+
     def distance(self, outputs: Tensors, teacher: Tensors) -> torch.Tensor:
         """T² KL(teacher ‖ student) at temperature T, the mean over pixels."""
         student, wanted = outputs[0] / TEMPERATURE, teacher[0] / TEMPERATURE
