@@ -18,8 +18,9 @@ import torch
 from thumbnet.graph.blocks import Block
 from thumbnet.graph.channels import ChannelGroup
 from thumbnet.graph.graph import Graph
-from thumbnet.training.loop import Images, Objective, loss_of
+from thumbnet.training.images import Images
 from thumbnet.training.module import GraphModule
+from thumbnet.training.objective import Objective, loss_of
 
 
 @dataclass(frozen=True)

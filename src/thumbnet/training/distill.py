@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from thumbnet.data import Batch, Classification, Task
-from thumbnet.training.loop import Images, Objective, Seen, SeenObjective, Tensors, as_tuple
+from thumbnet.training.images import Images, Seen, Tensors, as_tuple
+from thumbnet.training.objective import Objective, SeenObjective
 
 HALF_MAX = 6e4
 MAX_BYTES = 2 << 30  # of the reference's outputs that are kept to learn from

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from thumbnet.training.loop import Images
+from thumbnet.training.images import Images
 from thumbnet.training.module import GraphModule
 
 RIDGE = 1e-2  # relative to the mean squared feature

@@ -4,59 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from thumbnet.data import Assessment, Augmentation, Batch, Preprocessing, Split, Task
+from thumbnet.data import Assessment, Augmentation, Batch, Task
 from thumbnet.data.augment import View
 from thumbnet.training.checkpoint import Checkpoint
+from thumbnet.training.images import Images, Seen, as_tuple
+from thumbnet.training.objective import Objective, loss_of
 
 Point = dict[str, float]
-Tensors = tuple[torch.Tensor, ...]
-Outputs = torch.Tensor | Tensors
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a network was shown of some samples: its inputs, what it should answer, and how images were moved.
-
-    `moved` does the same to maps of the images (see `Augmentation.move`).
-    """
-
-    inputs: Tensors
-    targets: Tensors
-    moved: Callable[[torch.Tensor], torch.Tensor] = lambda maps: maps
-
-
-class LabelObjective(Protocol):
-    """Loss of a batch: network outputs [B, classes], labels [B], and the images' positions in the split [B]."""
-
-    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor: ...
-
-
-class SeenObjective(ABC):
-    """Loss of a batch for networks of any outputs: these, all that the network was shown, and the samples' positions in
-    the split [B]."""
-
-    @abstractmethod
-    def of(self, outputs: Tensors, seen: Seen, indices: torch.Tensor) -> torch.Tensor: ...
-
-
-Objective = LabelObjective | SeenObjective
-
-
-def loss_of(objective: Objective, outputs: Outputs, seen: Seen, indices: torch.Tensor) -> torch.Tensor:
-    """The loss of a batch by either kind of objective."""
-    given = as_tuple(outputs)
-    if isinstance(objective, SeenObjective):
-        return objective.of(given, seen, indices)
-    return objective(given[0], seen.targets[0], indices)
 
 
 @dataclass(frozen=True)
@@ -78,58 +39,6 @@ class Schedule:
             return self.rate * (step + 1) / warm
         t = (step - warm) / max(1, self.steps - warm)
         return self.rate * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * t)))
-
-
-@dataclass(frozen=True)
-class Images:
-    """A split at one resolution, decoded and ready to be cut into batches. `further` is what there is besides the first
-    input and the first target."""
-
-    pixels: torch.Tensor  # uint8 [N, C, H, W] for images, float32 for other arrays
-    labels: torch.Tensor  # int64 [N]; whatever the task has
-    preprocessing: Preprocessing
-    further_pixels: Tensors = ()
-    further_labels: Tensors = ()
-
-    @staticmethod
-    def of(split: Split, preprocessing: Preprocessing) -> Images:
-        arrays = split.images(preprocessing.size), *split.further_inputs
-        pixels, *further = (torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2))) for a in arrays)
-        labels = tuple(torch.from_numpy(np.asarray(y)) for y in split.further_targets)
-        return Images(pixels, torch.from_numpy(np.asarray(split.labels)), preprocessing, tuple(further), labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def normalized(self, indices: torch.Tensor | slice) -> torch.Tensor:
-        """The first input, float32 [B, C, H, W] (or [B, length]) in the network's own range."""
-        return _normalized(self.pixels, self.preprocessing, indices)
-
-    def inputs(self, indices: torch.Tensor | slice) -> Tensors:
-        """All inputs, each as `normalized`."""
-        more = zip(self.further_pixels, self.preprocessing.further, strict=True)
-        return self.normalized(indices), *(_normalized(x, p, indices) for x, p in more)
-
-    def targets(self, indices: torch.Tensor | slice) -> Tensors:
-        return self.labels[indices], *(y[indices] for y in self.further_labels)
-
-    def seen(self, indices: torch.Tensor | slice) -> Seen:
-        """These samples as they are."""
-        return Seen(self.inputs(indices), self.targets(indices))
-
-    def batches(self, size: int = 64) -> Iterator[Seen]:
-        for start in range(0, len(self), size):
-            yield self.seen(slice(start, start + size))
-
-
-def _normalized(pixels: torch.Tensor, p: Preprocessing, indices: torch.Tensor | slice) -> torch.Tensor:
-    x = pixels[indices].float()
-    if pixels.dtype != torch.uint8:
-        return x.flatten(1) if p.vector else x
-    mean = torch.tensor(p.mean, dtype=torch.float32)[:, None, None] * 255
-    std = torch.tensor(p.std, dtype=torch.float32)[:, None, None] * 255
-    x = (x - mean) / std
-    return x.flatten(1) if p.vector else x.contiguous(memory_format=torch.channels_last)
 
 
 def train(
@@ -296,10 +205,6 @@ def assess(module: nn.Module, data: Images, task: Task) -> Assessment:
         return task.assess(answered(module, data))
 
 
-def as_tuple(outputs: Outputs) -> Tensors:
-    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
-
-
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Percent of samples whose largest output is the label's."""
     return 100.0 * float((outputs.argmax(1) == labels).float().mean())
@@ -350,3 +255,19 @@ class _Average:
         for key, value in own.items():
             if not value.is_floating_point():
                 value.copy_(new[key])
+
+
+__all__ = [
+    "Images",
+    "Objective",
+    "Point",
+    "Schedule",
+    "Seen",
+    "accuracy",
+    "answered",
+    "assess",
+    "draw_some",
+    "predict",
+    "recalibrate",
+    "train",
+]
