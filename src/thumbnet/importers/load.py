@@ -23,7 +23,8 @@ from thumbnet.errors import ModelError, ThumbnetError
 from thumbnet.graph.graph import Graph
 from thumbnet.importers.imported import Imported, unchecked
 from thumbnet.importers.pt2 import load_pt2
-from thumbnet.importers.torch import Shapes, imported, shapes_of
+from thumbnet.importers.report import NodeReport
+from thumbnet.importers.torch import Shapes, check_torch, imported, shapes_of
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
@@ -76,6 +77,44 @@ def load_imported(model: Any, input_shape: Shapes | None = None, weights: str | 
 
         return _fitting(import_keras(model), input_shape)
     raise ModelError(f"A {type(model).__name__} is not a model.", f"Give a torch.nn.Module, a {FORMATS}.")
+
+
+def check_nodes(model: Any, input_shape: Shapes | None = None, weights: str | Path | None = None) -> list[NodeReport]:
+    """What can be said of each node of a model, as `load_imported` takes it; empty for graphs of Thumbnet's own.
+
+    Raises `ModelError` where there is no telling nodes apart: a damaged file, a module without an input shape.
+    """
+    if isinstance(model, str):
+        model = module_of(model) or model
+    if is_keras_model(model):
+        from thumbnet.importers.keras import check_keras
+
+        return check_keras(model)
+    if isinstance(model, nn.Module | ExportedProgram):
+        return check_torch(model, input_shape)
+    if not isinstance(model, str | Path):
+        load_imported(model, input_shape, weights)
+        return []
+    path = Path(model)
+    _reader_of(path)  # or there is no such file
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        from thumbnet.importers.onnx import check_onnx
+
+        return check_onnx(path)
+    if suffix == ".tflite":
+        from thumbnet.importers.tflite_float import check_tflite
+
+        return check_tflite(path)
+    if suffix in (".h5", ".hdf5", ".keras"):
+        from thumbnet.importers.keras import check_keras
+
+        return check_keras(path)
+    if path.is_dir() or suffix == ".pb":
+        from thumbnet.importers.saved_model import check_saved_model
+
+        return check_saved_model(path if path.is_dir() else path.parent)
+    return check_torch(load_pt2(path)) if suffix == ".pt2" else []
 
 
 def is_keras_model(model: Any) -> bool:
