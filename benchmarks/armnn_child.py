@@ -30,7 +30,7 @@ def main(model: str, given: str, wanted: str) -> None:
         samples = [np.ascontiguousarray(x[i]).reshape(-1) for x in feeds]
         tensors = ann.make_output_tensors(outputs)
         runtime.EnqueueWorkload(loaded, ann.make_input_tensors(inputs, samples), tensors)
-        for values, y in zip(found, ann.workload_tensors_to_ndarray(tensors)):
+        for values, y in zip(found, ann.workload_tensors_to_ndarray(tensors), strict=True):
             values.append(np.array(y).reshape(y.shape[1:]))
     np.savez(wanted, **{f"output{k}": np.stack(v) for k, v in enumerate(found)})
 

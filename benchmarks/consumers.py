@@ -2,10 +2,10 @@
 
     python benchmarks/consumers.py [--images N] [--json FILE]
 
-Each function takes a file's bytes and inputs [N, *shape] (one array, or one per input), and returns outputs [N, *shape]
-in the file's own types; or raises `AbsentError`, which says why that software is not here. As a program: the MLPerf Tiny
-files with published accuracy, and what our exporter writes of them, on the images of `data/mlperf_tiny_samples` in the
-folder that THUMBNET_SHARED names.
+Each function takes a file's bytes and inputs [N, *shape], one array per input, and returns outputs [N, *shape] in the
+file's own types; or raises `AbsentError`, which says why that software is not here. As a program: the MLPerf Tiny files
+with published accuracy, and what our exporter writes of them, on the images of `data/mlperf_tiny_samples` in the folder
+that THUMBNET_SHARED names.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def arm_nn(model: bytes, inputs: Sequence[Array]) -> list[Array]:
         (folder / "model.tflite").write_bytes(model)
         np.savez(folder / "inputs.npz", **{f"input{k}": x for k, x in enumerate(inputs)})  # type: ignore[arg-type]
         if not _has_armnn():
-            raise AbsentError("apt install python3-pyarmnn libarmnn-cpuref-backend22 libarmnntfliteparser22 (Debian 12)")
+            raise AbsentError(
+                "apt install python3-pyarmnn libarmnn-cpuref-backend22 libarmnntfliteparser22 (Debian 12)"
+            )
         names = [str(folder / n) for n in ("model.tflite", "inputs.npz", "outputs.npz")]
         child = str(Path(__file__).with_name("armnn_child.py"))
         done = subprocess.run(

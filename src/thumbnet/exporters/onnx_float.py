@@ -118,7 +118,9 @@ def _pool(w: FloatWriter, node: Node) -> None:
     (x,) = w.inputs(node)
     if counted or max(attributes["pads"]) >= min(attributes["kernel_shape"]):  # runtimes take less than a window
         if op == "AveragePool" and not counted and any(attributes["pads"]):
-            raise UnsupportedOpError(node.op, node.name, "Padding that is not averaged must be smaller than the window.")
+            raise UnsupportedOpError(
+                node.op, node.name, "Padding that is not averaged must be smaller than the window."
+            )
         x = _padded(w, node, x, attributes["pads"], 0.0 if op == "AveragePool" else -np.inf)
         attributes["pads"] = [0, 0, 0, 0]
     w.emit(node, op, [x], **attributes)
@@ -133,7 +135,9 @@ def _padded(w: FloatWriter, node: Node, x: str, padding: Sequence[int], value: f
 
 def _pad(w: FloatWriter, node: Node) -> None:
     top, left, bottom, right = (int(p) for p in node.attrs["padding"])
-    w.emit(node, "Pad", [*w.inputs(node), w.model.integers(f"{node.name}.padding", [0, 0, top, left, 0, 0, bottom, right])])
+    w.emit(
+        node, "Pad", [*w.inputs(node), w.model.integers(f"{node.name}.padding", [0, 0, top, left, 0, 0, bottom, right])]
+    )
 
 
 def _global_avg_pool(w: FloatWriter, node: Node) -> None:

@@ -62,7 +62,7 @@ class OnnxModel:
         """Declares a value to be a float32 output [N, *shape]."""
         self._outputs.append(self._port(value, shape))
 
-    def constant(self, name: str, values: npt.ArrayLike, dtype: npt.DTypeLike = None) -> str:
+    def constant(self, name: str, values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> str:
         made = self.unique(name)
         array = np.ascontiguousarray(np.asarray(values, dtype)) if np.ndim(values) else np.asarray(values, dtype)
         self._constants.append(self._onnx.numpy_helper.from_array(array, made))
@@ -92,5 +92,5 @@ class OnnxModel:
         return bytes(model.SerializeToString(deterministic=True))
 
     def _port(self, name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
-        sizes = [BATCH, *(int(s) for s in shape)]
+        sizes: list[str | int | None] = [BATCH, *(int(s) for s in shape)]
         return self._onnx.helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, sizes)

@@ -9,6 +9,7 @@ import numpy as np
 from thumbnet.exporters.onnx_float import resize_factors
 from thumbnet.exporters.onnx_qdq_writer import QdqWriter, file_axis
 from thumbnet.integer import resize
+from thumbnet.integer.arithmetic import Ints
 from thumbnet.integer.graph import IntegerNode
 from thumbnet.integer.moves import mirrored, pad_channels, pad_value
 
@@ -41,7 +42,7 @@ def _mirror_pad(w: QdqWriter, node: IntegerNode) -> None:
         _picked(w, node, *mirrored(node, w.source(node).shape))
 
 
-def _picked(w: QdqWriter, node: IntegerNode, *indices: Sequence[int] | np.ndarray) -> None:  # type: ignore[type-arg]
+def _picked(w: QdqWriter, node: IntegerNode, *indices: Ints) -> None:
     """Rows and columns by their indices."""
     value = w.real(node)
     for axis, (name, chosen) in enumerate(zip(("rows", "columns"), indices, strict=True)):

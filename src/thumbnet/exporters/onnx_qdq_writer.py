@@ -97,14 +97,12 @@ class QdqWriter:
         several = len(values) > 1
         constant = self.model.constant(name, stored)
         scale = self.model.constant(f"{name}/scale", values if several else values[0])
-        zero = self.model.constant(
-            f"{name}/zero_point", np.zeros(len(values) if several else (), stored.dtype)
-        )
+        zero = self.model.constant(f"{name}/zero_point", np.zeros(len(values) if several else (), stored.dtype))
         along = {"axis": axis} if several else {}
         return self.model.node("DequantizeLinear", [constant, scale, zero], f"{name}/real", **along)
 
     def constant(self, tensor: QTensor, stored: Int8s, rank: int) -> str:
-        """An int8 constant of `tensor`'s shape and quantization, dequantized, to combine with tensors of `rank` axes."""
+        """An int8 constant of `tensor`'s shape and quantization, dequantized; `rank` axes besides the batch."""
         wide = widened(tensor.shape, rank)
         values = in_file_order(stored.reshape(1, *wide))
         constant = self.model.constant(tensor.name, values)

@@ -105,7 +105,7 @@ def _array(weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def _title(graph: Graph) -> str:
-    plain = " ".join(re.findall(r"[\w.-]+", graph.name))[:_LINE // 2] or "A network"
+    plain = " ".join(re.findall(r"[\w.-]+", graph.name))[: _LINE // 2] or "A network"
     return f"{plain}: {graph.parameters:,} parameters, {graph.macs / 1e6:.2f} M multiply-accumulates per sample."
 
 
