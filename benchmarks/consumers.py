@@ -31,6 +31,7 @@ from thumbnet.exporters.ethos_u import EthosU, compile_for_ethos_u
 from thumbnet.exporters.onnx_qdq import to_qdq
 from thumbnet.exporters.onnx_qdq_writer import quantized_inputs, real_values
 from thumbnet.exporters.tflite import run_tflm, to_tflite
+from thumbnet.exporters.tflite_arm_nn import for_arm_nn
 from thumbnet.importers.tflite import import_tflite
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
@@ -199,6 +200,7 @@ def compare(model: bytes, graph: IntegerGraph, x: Array, labels: Array) -> dict[
             return {"reason": str(e)}
 
     rows = {n: attempt(lambda c=c: figures(c(model, [x]))) for n, c in TFLITE_CONSUMERS.items()}
+    rows["Arm NN 20.08, CpuRef, --format arm-nn"] = attempt(lambda: figures(arm_nn(to_tflite(for_arm_nn(graph)), [x])))
     rows["ONNX Runtime (QDQ)"] = attempt(lambda: figures(onnx_stored(qdq, graph, [x])))
     rows["Vela, Ethos-U55-128"] = attempt(lambda: vela(model).json())
     return rows

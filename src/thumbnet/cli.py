@@ -219,7 +219,7 @@ def compile_(
 def export(
     source: Annotated[Path, typer.Argument(help="A finished run, a compiled firmware, or a quantized model's file.")],
     format_: Annotated[
-        str, typer.Option("--format", "-f", help="tflite, onnx, onnx-float, c, cmsis-nn, torch or ethos-u.")
+        str, typer.Option("--format", "-f", help="tflite, onnx, onnx-float, c, cmsis-nn, torch, ethos-u or arm-nn.")
     ],
     path: Annotated[
         Path | None, typer.Option("--out", "-o", help="File or folder; default: in 'exports' of that directory.")

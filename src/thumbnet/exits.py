@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from thumbnet.exporters.c import check_layout, lay_out, write_firmware
 from thumbnet.exporters.onnx_float import to_onnx
 from thumbnet.exporters.onnx_qdq import to_qdq
 from thumbnet.exporters.tflite import to_tflite
+from thumbnet.exporters.tflite_arm_nn import for_arm_nn
 from thumbnet.exporters.torch_module import to_torch
 from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
 from thumbnet.graph.graph import Graph
@@ -26,7 +27,7 @@ from thumbnet.result import Result
 from thumbnet.targets import load_target
 from thumbnet.version import __version__
 
-Format = Literal["tflite", "onnx", "onnx-float", "c", "cmsis-nn", "torch", "ethos-u"]
+Format = Literal["tflite", "onnx", "onnx-float", "c", "cmsis-nn", "torch", "ethos-u", "arm-nn"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 FOLDER = "exports"  # in the run's directory: where exports go that are not told where to
@@ -39,6 +40,7 @@ _NAMES: Mapping[Format, str] = {  # below `FOLDER`; those without a suffix are f
     "cmsis-nn": "cmsis-nn",
     "torch": "torch",
     "ethos-u": "ethos-u",
+    "arm-nn": "model_arm_nn.tflite",
 }
 _MAX_FILE_BYTES = 256 << 20
 _OURS = b"Thumbnet"  # what our files say of their producer
@@ -138,6 +140,7 @@ def export(
 
 
 Made = tuple[tuple[str, ...], dict[str, Any]]
+Rewrite = Callable[[IntegerGraph], IntegerGraph]
 
 
 def _checked(format: str) -> Format:
@@ -156,16 +159,22 @@ def _tflite(r: _Request) -> Made:
     return notes, {"bytes": len(model)}
 
 
-def _tflite_model(r: _Request) -> tuple[bytes, tuple[str, ...]]:
+def _arm_nn(r: _Request) -> Made:
+    model, notes = _tflite_model(r, for_arm_nn)
+    _write_file(r.out, model)
+    return notes, {"bytes": len(model)}
+
+
+def _tflite_model(r: _Request, rewrite: Rewrite = lambda graph: graph) -> tuple[bytes, tuple[str, ...]]:
     """The file; of a compiled model as it came where what lossless passes have made of it has no spelling."""
     graph = r.integer()
     try:
-        return to_tflite(graph), ()
+        return to_tflite(rewrite(graph)), ()
     except UnsupportedOpError:
         if not r.is_compiled or not (r.source / compiled.ORIGINAL).is_file():
             raise
     note = "What the lossless passes have made has no TFLite spelling; this is the original's network."
-    return to_tflite(load_quantized(r.source).graph), (note,)
+    return to_tflite(rewrite(load_quantized(r.source).graph)), (note,)
 
 
 def _onnx(r: _Request) -> Made:
@@ -223,7 +232,10 @@ def _compiled(r: _Request, kernels: Literal["thumbnet", "cmsis-nn"]) -> Made:
     if not r.source.is_dir():
         raise UsageError("A model file as C is what 'thumbnet compile' makes.", "Use that instead.")
     options: dict[str, Any] = {}
+    model: Any = r.source
     if r.is_compiled:
+        found, name = load_quantized(r.source), compiled.read_name(r.source)
+        model = replace(found, name=name, graph=replace(found.graph, name=name))
         kept, target = compiled.read_options(r.source), compiled.read_target(r.source)
         options = {k: kept[k] for k in ("softmax", "lossless") if k in kept}
         options |= {"ram": kept["ram"]} if kernels == "thumbnet" and kept.get("ram") else {}
@@ -231,7 +243,7 @@ def _compiled(r: _Request, kernels: Literal["thumbnet", "cmsis-nn"]) -> Made:
     else:
         board = str(read_json(r.source / "result.json")["target"])
     layout: Any = r.layout
-    made = compile_model(r.source, board, r.out, layout=layout, kernels=kernels, cmsis_nn=r.cmsis_nn, **options)
+    made = compile_model(model, board, r.out, layout=layout, kernels=kernels, cmsis_nn=r.cmsis_nn, **options)
     return (made.note,) if made.note else (), made.json()
 
 
@@ -243,6 +255,7 @@ _EXITS: Mapping[Format, Callable[[_Request], Made]] = {
     "cmsis-nn": _cmsis_nn,
     "torch": _torch,
     "ethos-u": _ethos_u,
+    "arm-nn": _arm_nn,
 }
 
 

@@ -115,7 +115,11 @@ def _conv_transpose2d(writer: Writer, node: IntegerNode) -> None:
         out.shape[k] == x.shape[k] * stride[k] <= full[k] and cut == (full[k] - out.shape[k]) // 2
         for k, cut in enumerate((top, left))
     )
-    whole = (max(full[0], top + out.shape[0]), max(full[1], left + out.shape[1]), out.shape[2])
+    beyond = [max(0, -((full[k] - cut - out.shape[k]) // stride[k])) for k, cut in enumerate((top, left))]
+    index = writer.index[x.name]
+    if any(beyond):  # rows below the last window have the bias alone: as zeros below the input give it
+        index, _ = writer.padded(node, [0, 0, *beyond])
+    whole = (full[0] + beyond[0] * stride[0], full[1] + beyond[1] * stride[1], out.shape[2])
     made = out if same or whole == out.shape else replace(out, name=f"{node.name}/whole", shape=whole)
     weight, bias = _weights(writer, node, node.arrays["weight"], 0)
     size = writer.integers(f"{node.name}/size", [1, *made.shape])
@@ -125,7 +129,7 @@ def _conv_transpose2d(writer: Writer, node: IntegerNode) -> None:
         "strideW": stride[1],
         "fusedActivationFunction": _fused(node, out),
     }
-    inputs = [size, weight, writer.index[x.name], bias]
+    inputs = [size, weight, index, bias]
     writer.file.operator("TRANSPOSE_CONV", 4, inputs, [writer.activation(made)], "TransposeConvOptions", **options)
     if made is not out:
         constants = [
