@@ -139,9 +139,7 @@ def _compiled(model: Any) -> IntegerGraph | None:
         return None
 
 
-def _whole(
-    integer: IntegerGraph | None, graph: Graph | None, target: Target
-) -> tuple[Costs | None, dict[str, str]]:
+def _whole(integer: IntegerGraph | None, graph: Graph | None, target: Target) -> tuple[Costs | None, dict[str, str]]:
     """Costs on the target, and for each exit why it cannot be taken."""
     if integer is None:
         return None, {}

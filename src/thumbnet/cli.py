@@ -250,6 +250,31 @@ def check(
 
 
 @app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A finished run, a compiled firmware, or a quantized model's file.")],
+    format_: Annotated[
+        str, typer.Option("--format", "-f", help="tflite, onnx, onnx-float, c, cmsis-nn, torch, ethos-u or arm-nn.")
+    ],
+    path: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File or folder; default: in 'exports' of that directory.")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="For c: cmake, arduino, platformio or zephyr.")] = "cmake",
+    accelerator: Annotated[str, typer.Option(help="For ethos-u: such as ethos-u55-256.")] = "ethos-u55-128",
+    cmsis_nn: CmsisNN = None,
+    json_file: Json = None,
+) -> None:
+    """The network as what other software reads; see docs/exports.md."""
+    with _interruptible():
+        from thumbnet.exits import export as run
+
+        made = run(source, format_, path, layout=layout, accelerator=accelerator, cmsis_nn=cmsis_nn)
+    if json_file:
+        write_json_atomic(json_file, made.json())
+    for line in made.lines():
+        out.print(line)
+
+
+@app.command()
 def profile(
     model: Annotated[str, typer.Argument(help="A model as for optimize, or a run's directory.")],
     target: Annotated[str | None, typer.Option(help="Board or core.")] = None,
