@@ -233,6 +233,65 @@ def compile_(
 
 
 @app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A model as for optimize.")],
+    target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="CHANNELS,HEIGHT,WIDTH, where the model does not tell; several inputs: 3,96,96 and 6."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights for a factory.")] = None,
+    all_nodes: Annotated[bool, typer.Option("--all", help="List supported nodes, too.")] = False,
+    json_file: Json = None,
+) -> None:
+    """What is supported of a model, what is not, and what to do, node by node."""
+    shapes = _shapes(input_shape)
+    with _interruptible():
+        from thumbnet.check import check as run
+
+        checked = run(model, target, input_shape=shapes, weights=weights)
+    if json_file:
+        write_json_atomic(json_file, checked.json())
+    listed = [n for n in checked.nodes if all_nodes or n.state != "supported"]
+    if listed:
+        table = Table()
+        for name in ("Node", "Operation", "", "What to do"):
+            table.add_column(name)
+        for n in listed:
+            table.add_row(n.name, n.op, n.state, n.reason)
+        out.print(table)
+    for line in checked.lines():
+        out.print(line)
+    if not checked.ok:
+        raise typer.Exit(ModelError.exit_code)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A finished run, a compiled firmware, or a quantized model's file.")],
+    format_: Annotated[
+        str, typer.Option("--format", "-f", help="tflite, onnx, onnx-float, c, cmsis-nn, torch, ethos-u or arm-nn.")
+    ],
+    path: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File or folder; default: in 'exports' of that directory.")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="For c: cmake, arduino, platformio or zephyr.")] = "cmake",
+    accelerator: Annotated[str, typer.Option(help="For ethos-u: such as ethos-u55-256.")] = "ethos-u55-128",
+    cmsis_nn: CmsisNN = None,
+    json_file: Json = None,
+) -> None:
+    """The network as what other software reads; see docs/exports.md."""
+    with _interruptible():
+        from thumbnet.exits import export as run
+
+        made = run(source, format_, path, layout=layout, accelerator=accelerator, cmsis_nn=cmsis_nn)
+    if json_file:
+        write_json_atomic(json_file, made.json())
+    for line in made.lines():
+        out.print(line)
+
+
+@app.command()
 def profile(
     model: Annotated[str, typer.Argument(help="A model as for optimize, or a run's directory.")],
     target: Annotated[str | None, typer.Option(help="Board or core.")] = None,
@@ -359,3 +418,12 @@ def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(p) for p in text.split(","))
     except ValueError as e:
         raise UsageError(f"{option} '{text}' is no number or list of numbers.", "Write 0.5 or 0.5,0.5,0.5.") from e
+
+
+def _shapes(text: str | None) -> list[tuple[int, ...]] | None:
+    if text is None:
+        return None
+    shapes = [part.strip().split(",") for part in text.lower().split("and")]
+    if all(d.strip().isascii() and d.strip().isdigit() and 0 < int(d) <= 1 << 20 for s in shapes for d in s):
+        return [tuple(int(d) for d in s) for s in shapes]
+    raise UsageError(f"'{text}' is no input shape.", "Write CHANNELS,HEIGHT,WIDTH, such as 3,96,96.")

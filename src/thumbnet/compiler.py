@@ -145,7 +145,7 @@ def compile_model(
     if library and limit is not None:
         raise UsageError("A limit of RAM is kept with our own kernels only.", "Leave out --ram or --kernels cmsis-nn.")
     compiled.may_write(folder)
-    source = load_quantized(model)
+    source = model if isinstance(model, QuantizedModel) else load_quantized(model)
     separate = optimized(source.graph, softmax, lossless)
     graph = reordered(join_ports(separate), board.core.isa)
     samples = proof_inputs(graph, inputs, ports=len(separate.inputs))

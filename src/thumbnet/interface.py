@@ -15,7 +15,6 @@ from thumbnet.data.assemble import with_masks_of
 from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.graph.graph import Graph, Shape
 from thumbnet.importers import load
-from thumbnet.importers.torch import import_torch
 
 _SOFTMAX = ("softmax", "log_softmax")  # goes with the clean-up, since it does not change which class is chosen
 _NOT_THE_END = {  # by task: what an output may not be computed by, since losses are of logits
@@ -26,18 +25,18 @@ _NOT_THE_END = {  # by task: what an output may not be computed by, since losses
 
 
 def load_reference(model: Any, data: Dataset, input_size: tuple[int, int] | None, weights: str | Path | None) -> Graph:
-    """The float graph of a model. A module's input shapes are those of the data, where it has several inputs."""
-    if data.input_names and isinstance(model, nn.Module):
-        if weights is not None:
-            raise UsageError("Weights for a module with several inputs are not read.", "Load them into it first.")
-        return import_torch(model, _input_shapes(model, data))
-    if input_size is None and data.kind == "array" and isinstance(model, nn.Module):
+    """The float graph of a model. A module in code gets its inputs' shapes from the data where that tells them: arrays
+    have one, and several inputs too."""
+    in_code = isinstance(model, nn.Module) or (isinstance(model, str) and ":" in model and not Path(model).exists())
+    if data.input_names and in_code:
+        return load(model, input_shape=_input_shapes(model, data), weights=weights)
+    if input_size is None and data.kind == "array" and in_code:
         return _for_arrays(model, data, weights)
     shape = None if input_size is None else (data.channels, *input_size)
     return load(model, input_shape=shape, weights=weights)
 
 
-def _for_arrays(model: nn.Module, data: Dataset, weights: str | Path | None) -> Graph:
+def _for_arrays(model: Any, data: Dataset, weights: str | Path | None) -> Graph:
     """A module for float arrays: their shape is its input's. A single row may be a vector, or an image of one row."""
     whole = (data.channels, *data.native_size)
     if whole[0] == whole[1] == 1:
@@ -48,10 +47,12 @@ def _for_arrays(model: nn.Module, data: Dataset, weights: str | Path | None) -> 
     return load(model, input_shape=whole, weights=weights)
 
 
-def _input_shapes(model: nn.Module, data: Dataset) -> list[Shape]:
+def _input_shapes(model: Any, data: Dataset) -> list[Shape]:
     """By name where the module's arguments are called as the data's inputs, else in their order."""
     arrays = [np.asarray(data.train.source[0]), *(x[0] for x in data.train.further_inputs)]
     shapes = [_network_shape(x.shape) for x in arrays]
+    if not isinstance(model, nn.Module):
+        return shapes
     named = dict(zip(data.input_names, shapes, strict=True))
     parameters = tuple(inspect.signature(model.forward).parameters)
     return [named[p] for p in parameters] if set(parameters) == set(named) else shapes

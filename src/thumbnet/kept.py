@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from thumbnet.errors import RunError, ThumbnetError
 from thumbnet.files import read_json, write_json_atomic
 from thumbnet.graph.graph import Graph
+from thumbnet.importers.quantized_models import load_integer_graph
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.results import Costs, Trial, costs_from_json, trial_from_json
 from thumbnet.training.loop import Point
@@ -103,4 +106,24 @@ def load_finished(folder: Path) -> Finished:
         data["val_accuracy"],
         costs_from_json(data["costs"]),
         {k: tuple(v) for k, v in data["curves"].items()},
+    )
+
+
+def load_float_graph(run_dir: Path) -> Graph:
+    """The float network from which a finished run's integer network was lowered.
+
+    Raises `RunError` where the run's stages do not hold it (any more).
+    """
+    wanted = load_integer_graph(run_dir / "integer.json").digest
+    for path in sorted((run_dir / "stages").glob("refine-*/graph.json")):
+        try:
+            if load_integer_graph(path.with_name("integer.json")).digest == wanted:
+                graph = Graph.load(path)
+                graph.validate()
+                return graph
+        except (ThumbnetError, KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, SafetensorError):
+            continue  # damaged, or of an older version
+    raise RunError(
+        f"{run_dir} does not keep the float network of its result (in stages/refine-…).",
+        "Run 'thumbnet optimize' again with the same arguments; it computes what is missing.",
     )

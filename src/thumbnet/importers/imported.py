@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -25,6 +26,8 @@ TOLERANCE = 1e-4  # of the largest output; float32 networks stay an order of mag
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
 _ROUNDS = 2  # random batches compared
 _SAMPLES = 32  # real inputs compared at most
+_MAX_ELEMENTS = 1 << 26  # of a value
+_MAX_MACS = 1 << 37
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +83,11 @@ class Imported:
     graph: Graph
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    run: Runner
+    run: Runner | None  # None where nothing but the graph is there to be compared with
     runtime: str
     batch: int | None = None
     tolerance_factor: float = TOLERANCE  # of the largest output
+    ranges: tuple[tuple[float, float] | None, ...] = ()  # which numbers each input can hold, where it is quantized
     check: Check | None = None
 
     @property
@@ -99,9 +103,11 @@ class Imported:
 
         Raises `ModelError` where an output differs by more than the tolerance or is not finite.
         """
+        if self.run is None:
+            return self
         worst, largest, random, real = 0.0, 1.0, 0, 0
         for inputs, is_real in self._batches(samples):
-            difference, magnitude = self._compared(inputs)
+            difference, magnitude = self._compared(self.run, inputs)
             worst, largest = max(worst, difference), max(largest, magnitude)
             count = len(inputs[0])
             random, real = random + (0 if is_real else count), real + (count if is_real else 0)
@@ -118,15 +124,17 @@ class Imported:
         """In the axes of the graph."""
         generator, batch = torch.Generator().manual_seed(0), self.batch or _BATCH
         for _ in range(_ROUNDS):
-            yield [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs], False
+            drawn = [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs]
+            ranges = self.ranges or (None,) * len(drawn)
+            yield [x if r is None else _within(x, *r) for x, r in zip(drawn, ranges, strict=True)], False
         if samples is not None:
             count = min(len(samples[0]), _SAMPLES)
             for start in range(0, count - batch + 1, batch):
                 yield [np.asarray(s[start : start + batch], np.float32) for s in samples], True
 
-    def _compared(self, inputs: list[Array]) -> tuple[float, float]:
+    def _compared(self, run: Runner, inputs: list[Array]) -> tuple[float, float]:
         """Largest difference, and largest output, over all outputs."""
-        expected = self.run([p.to_source(x) for p, x in zip(self.inputs, inputs, strict=True)])
+        expected = run([p.to_source(x) for p, x in zip(self.inputs, inputs, strict=True)])
         tensors = {p.name: torch.from_numpy(np.ascontiguousarray(x)) for p, x in zip(self.inputs, inputs, strict=True)}
         with torch.inference_mode():
             values = evaluate_values(self.graph, tensors)
@@ -143,6 +151,21 @@ class Imported:
         return worst, largest
 
 
+def unchecked(graph: Graph) -> Imported:
+    """A graph that comes from nowhere else."""
+    shapes = graph.shapes
+    ins, outs = (
+        tuple(Port(v, Layout.row_major(shapes[v]), shapes[v]) for v in names)
+        for names in ([i.name for i in graph.inputs], graph.outputs)
+    )
+    return Imported(graph, ins, outs, None, "Thumbnet")
+
+
+def _within(x: Array, low: float, high: float) -> Array:
+    """Normal numbers of which nearly all are within a range, as those were that it was measured on."""
+    return np.asarray(np.clip((low + high) / 2 + x * (high - low) / 8, low, high), np.float32)
+
+
 def imported(
     builder_graph: Graph,
     inputs: Sequence[Value],
@@ -152,6 +175,7 @@ def imported(
     *,
     batch: int | None = None,
     tolerance_factor: float = TOLERANCE,
+    ranges: Sequence[tuple[float, float] | None] = (),
 ) -> Imported:
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
     from thumbnet.graph.passes.dead_nodes import dead_nodes
@@ -159,5 +183,17 @@ def imported(
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes
-    ports = [[Port.of(v, shapes[v.ref]) for v in values] for values in (inputs, outputs)]
-    return Imported(graph, tuple(ports[0]), tuple(ports[1]), run, runtime, batch, tolerance_factor).checked()
+    _bounded(graph)
+    ins, outs = (tuple(Port.of(v, shapes[v.ref]) for v in values) for values in (inputs, outputs))
+    return Imported(graph, ins, outs, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
+
+
+def _bounded(graph: Graph) -> None:
+    """Raises `ModelError` for a network that would take memory or time without bounds to compare: files come from
+    strangers."""
+    largest = max(graph.shapes.items(), key=lambda item: math.prod(item[1]))
+    if math.prod(largest[1]) > _MAX_ELEMENTS or graph.macs > _MAX_MACS:
+        raise ModelError(
+            f"{graph.name} takes {graph.macs} multiplications, and {math.prod(largest[1])} numbers in '{largest[0]}'.",
+            "No microcontroller runs networks of that size.",
+        )
