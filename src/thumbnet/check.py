@@ -24,6 +24,7 @@ from thumbnet.importers.torch import Shapes
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower, refused
 from thumbnet.integer.passes import lossless
+from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.results import Costs
 from thumbnet.targets import Target, load_target
 
@@ -140,14 +141,15 @@ def _whole(integer: IntegerGraph | None, graph: Graph | None, target: Target) ->
     """Costs on the target, and for each exit why it cannot be taken."""
     if integer is None:
         return None, {}
+    firmware = join_ports(integer)
     ways: dict[str, Callable[[], object]] = {
         "tflite": lambda: to_tflite(integer),
         "onnx": lambda: to_qdq(integer),
-        "c": lambda: emit(integer, target),
+        "c": lambda: emit(firmware, target),
     }
     if graph is not None:
         ways |= {"onnx-float": lambda: to_onnx(graph), "torch": lambda: to_torch(graph)}
-    return estimate(integer, target), {name: _why_not(way) for name, way in ways.items()}
+    return estimate(firmware, target), {name: _why_not(way) for name, way in ways.items()}
 
 
 def _why_not(way: Callable[[], object]) -> str:

@@ -22,6 +22,7 @@ from thumbnet.emulation.verify import Proof
 from thumbnet.files import write_json_atomic
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.ops import op_of
+from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.job import Job
 from thumbnet.kept import Baseline, Finished
 from thumbnet.report import write_report
@@ -215,12 +216,13 @@ def _layers(graph: Graph) -> list[dict[str, Any]]:
 
 
 def _arena(job: Job, best: Finished) -> dict[str, Any]:
-    plan = plan_arena(best.integer, job.target.core.isa)
+    graph = join_ports(best.integer)
+    plan = plan_arena(graph, job.target.core.isa)
     return {
         "arena_bytes": plan.arena_bytes,
         "lower_bound_bytes": plan.lower_bound_bytes,
         "buffers": [asdict(b) for b in plan.buffers],
-        "steps": [n.name for n in best.integer.nodes],
+        "steps": [n.name for n in graph.nodes],
     }
 
 
