@@ -41,7 +41,7 @@ def _hard_sigmoid(o: Operation) -> Value:
     x, alpha, beta = o.computed(), o.number("alpha", 0.2), o.number("beta", 0.5)
     if np.isclose(alpha, 1 / 6, rtol=1e-5) and beta == 0.5:
         return values.elementwise(o.builder, o.origin, "hard_sigmoid", x)
-    line = values.affine(o.builder, o.origin, x, None, np.float32([alpha]), np.float32([beta]))
+    line = values.affine(o.builder, o.origin, x, None, np.full(1, alpha, np.float32), np.full(1, beta, np.float32))
     return values.clip(o.builder, o.origin, line, 0.0, 1.0)
 
 
