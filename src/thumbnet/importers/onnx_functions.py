@@ -24,7 +24,9 @@ def _leaky_relu(o: Operation) -> Value:
 
 
 def _elu(o: Operation) -> Value:
-    return values.elementwise(o.builder, o.origin, "elu", o.computed(), {"alpha": o.number("alpha", 1.0)})
+    if o.number("alpha", 1.0) != 1.0:
+        raise o.refuse("ELU with an alpha other than 1 is not supported; LeakyRelu takes any.")
+    return values.elementwise(o.builder, o.origin, "elu", o.computed())
 
 
 def _prelu(o: Operation) -> Value:
