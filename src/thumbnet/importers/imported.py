@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -25,6 +26,8 @@ TOLERANCE = 1e-4  # of the largest output; float32 networks stay an order of mag
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
 _ROUNDS = 2  # random batches compared
 _SAMPLES = 32  # real inputs compared at most
+_MAX_ELEMENTS = 1 << 26  # of a value
+_MAX_MACS = 1 << 37
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +87,7 @@ class Imported:
     runtime: str
     batch: int | None = None
     tolerance_factor: float = TOLERANCE  # of the largest output
+    ranges: tuple[tuple[float, float] | None, ...] = ()  # which numbers each input can hold, where it is quantized
     check: Check | None = None
 
     @property
@@ -118,7 +122,9 @@ class Imported:
         """In the axes of the graph."""
         generator, batch = torch.Generator().manual_seed(0), self.batch or _BATCH
         for _ in range(_ROUNDS):
-            yield [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs], False
+            drawn = [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs]
+            ranges = self.ranges or (None,) * len(drawn)
+            yield [x if r is None else _within(x, *r) for x, r in zip(drawn, ranges, strict=True)], False
         if samples is not None:
             count = min(len(samples[0]), _SAMPLES)
             for start in range(0, count - batch + 1, batch):
@@ -143,6 +149,11 @@ class Imported:
         return worst, largest
 
 
+def _within(x: Array, low: float, high: float) -> Array:
+    """Normal numbers spread over a range, ± 2 deviations of them."""
+    return np.clip((low + high) / 2 + x * np.float32((high - low) / 4), low, high).astype(np.float32)
+
+
 def imported(
     builder_graph: Graph,
     inputs: Sequence[Value],
@@ -152,6 +163,7 @@ def imported(
     *,
     batch: int | None = None,
     tolerance_factor: float = TOLERANCE,
+    ranges: Sequence[tuple[float, float] | None] = (),
 ) -> Imported:
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
     from thumbnet.graph.passes.dead_nodes import dead_nodes
@@ -159,5 +171,17 @@ def imported(
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes
-    ports = [[Port.of(v, shapes[v.ref]) for v in values] for values in (inputs, outputs)]
-    return Imported(graph, tuple(ports[0]), tuple(ports[1]), run, runtime, batch, tolerance_factor).checked()
+    _bounded(graph)
+    ports = [tuple(Port.of(v, shapes[v.ref]) for v in values) for values in (inputs, outputs)]
+    return Imported(graph, *ports, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
+
+
+def _bounded(graph: Graph) -> None:
+    """Raises `ModelError` for a network that would take memory or time without bounds to compare: files come from
+    strangers."""
+    largest = max(graph.shapes.items(), key=lambda item: math.prod(item[1]))
+    if math.prod(largest[1]) > _MAX_ELEMENTS or graph.macs > _MAX_MACS:
+        raise ModelError(
+            f"{graph.name} takes {graph.macs} multiplications, and {math.prod(largest[1])} numbers in '{largest[0]}'.",
+            "No microcontroller runs networks of that size.",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def _gather(o: Operation) -> Value:
         return values.select(o.builder, o.origin, x, axis, at[0])
     if index.ndim != 1:
         raise o.refuse("It looks up positions given as a list only.")
-    steps = {b - a for a, b in zip(at, at[1:], strict=False)} or {1}
+    steps = {b - a for a, b in pairwise(at)} or {1}
     if len(steps) == 1 and min(steps) > 0:
         step = min(steps)
         return values.cut(o.builder, o.origin, x, axis, at[0], at[-1] + 1, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,12 @@ Places = npt.NDArray[np.float64]
 MAX_SIZE = 8192  # of a height or width
 _OPTIONS = ((False, False), (False, True), (True, False))  # align_corners, half_pixel_centers
 _SAME = 1e-6  # of a position
+_ROUNDINGS: dict[str, Callable[[Places], Places]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda v: np.ceil(v - 0.5),
+    "round_prefer_ceil": lambda v: np.floor(v + 0.5),
+}
 
 
 def _resize(o: Operation) -> Value:
@@ -25,9 +31,9 @@ def _resize(o: Operation) -> Value:
     if mode not in ("nearest", "linear"):
         raise o.refuse("Only nearest and linear interpolation are supported.")
     if len(sizes) == 3 and sizes[2] == x.shape[2] and sizes[0] != x.shape[0]:  # channels last
-        order, back = (2, 0, 1), (1, 2, 0)
+        order, back = [2, 0, 1], [1, 2, 0]
     else:
-        order = back = tuple(range(len(sizes)))
+        order = back = list(range(len(sizes)))
     moved, sizes, scales = o.builder.permute(x, order), [sizes[a] for a in order], [scales[a] for a in order]
     if sizes[0] != moved.shape[0]:
         raise o.refuse("Only height and width can be resized.")
@@ -106,15 +112,9 @@ def _positions(o: Operation, n: int, made: int, scale: float) -> Places:
 
 def _rounded(o: Operation, at: Places, n: int) -> Places:
     mode = o.text("nearest_mode", "round_prefer_floor")
-    rounding = {
-        "floor": np.floor,
-        "ceil": np.ceil,
-        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
-        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
-    }.get(mode)
-    if rounding is None:
+    if mode not in _ROUNDINGS:
         raise o.broken(f"has the nearest_mode '{mode}'")
-    return np.asarray(rounding(at), np.float64).clip(0, n - 1)
+    return _ROUNDINGS[mode](at).clip(0, n - 1)
 
 
 def _own(n: int, made: int, mode: str, align: bool, half: bool) -> Places:
