@@ -151,7 +151,7 @@ class Imported:
 
 def _within(x: Array, low: float, high: float) -> Array:
     """Normal numbers spread over a range, ± 2 deviations of them."""
-    return np.clip((low + high) / 2 + x * np.float32((high - low) / 4), low, high).astype(np.float32)
+    return np.asarray(np.clip((low + high) / 2 + x * (high - low) / 4, low, high), np.float32)
 
 
 def imported(
@@ -172,8 +172,8 @@ def imported(
     graph.validate()
     shapes = graph.shapes
     _bounded(graph)
-    ports = [tuple(Port.of(v, shapes[v.ref]) for v in values) for values in (inputs, outputs)]
-    return Imported(graph, *ports, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
+    ins, outs = (tuple(Port.of(v, shapes[v.ref]) for v in values) for values in (inputs, outputs))
+    return Imported(graph, ins, outs, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
 
 
 def _bounded(graph: Graph) -> None:
