@@ -150,8 +150,8 @@ class Imported:
 
 
 def _within(x: Array, low: float, high: float) -> Array:
-    """Normal numbers spread over a range, ± 2 deviations of them."""
-    return np.asarray(np.clip((low + high) / 2 + x * (high - low) / 4, low, high), np.float32)
+    """Normal numbers of which nearly all are within a range, as those were that it was measured on."""
+    return np.asarray(np.clip((low + high) / 2 + x * (high - low) / 8, low, high), np.float32)
 
 
 def imported(

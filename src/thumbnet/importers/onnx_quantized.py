@@ -58,7 +58,7 @@ def _parameters(o: Operation) -> tuple[Array, Array]:
     """Scale and zero point: numbers, or lists along an axis."""
     scale = o.reals(1)
     zero = o.constant(2) if o.has(2) else np.zeros(scale.shape, np.uint8)
-    if scale.shape != zero.shape or scale.ndim > 1 or not np.all(scale > 0):
+    if scale.size != zero.size or max(scale.ndim, zero.ndim) > 1 or not np.all(scale > 0):
         raise o.refuse("It takes one positive scale and zero point for a tensor, or one for each channel.")
     return scale, zero
 
