@@ -45,7 +45,7 @@ def import_onnx(path: Path) -> Imported:
     path = Path(path)
     data = _read(path)
     content = read_onnx(data, str(path), path.parent)
-    made = _converted(content, str(path), path.stem)
+    made = converted(content, str(path), path.stem)
     names = [p.name for p in content.inputs]
     run = OnnxRunner(standalone(data, str(path), path.parent), names, [p.name for p in content.outputs], str(path))
     quantized = any(node.op in QUANTIZED for node in content.nodes)
@@ -82,7 +82,7 @@ def _read(path: Path) -> bytes:
 
 
 @dataclass(frozen=True, eq=False)
-class _Converted:
+class Converted:
     graph: Graph
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
@@ -94,7 +94,7 @@ class _Converted:
         return sum(n.op == "transpose" for n in self.graph.nodes)
 
 
-def _converted(content: OnnxContent, where: str, name: str) -> _Converted:
+def converted(content: OnnxContent, where: str, name: str) -> Converted:
     """With the channels of its inputs where fewer images must be transposed: files do not say where they are."""
     made, error = None, None
     for channels_last in (False, True):
@@ -121,7 +121,7 @@ class _Conversion:
         self.values: dict[str, Known] = dict(content.constants)
         self.batch = _batch(content, where)
 
-    def converted(self) -> _Converted:
+    def converted(self) -> Converted:
         inputs = tuple(self._input(p) for p in self.content.inputs)
         for node in self.content.nodes:
             self._convert(node)
@@ -129,7 +129,7 @@ class _Conversion:
         if not inputs or not outputs:
             raise ModelError(f"{self.where} has no {'input' if not inputs else 'output'}.")
         ranges = tuple(self._range(p) for p in self.content.inputs)
-        return _Converted(self.builder.graph(outputs), inputs, outputs, self.batch, ranges)
+        return Converted(self.builder.graph(outputs), inputs, outputs, self.batch, ranges)
 
     def reports(self) -> list[NodeReport]:
         """What becomes of each node; what a refused one computes is not known, nor is what reads that."""

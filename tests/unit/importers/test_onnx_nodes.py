@@ -1,4 +1,4 @@
-"""Each operation of float ONNX files by itself, against ONNX Runtime: `import_onnx` compares, and refuses what differs."""
+"""Each operation of float ONNX files by itself, against ONNX Runtime: `import_onnx` refuses what differs."""
 
 from __future__ import annotations
 
