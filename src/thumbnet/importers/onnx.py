@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from thumbnet.errors import ModelError, ThumbnetError
+from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
 from thumbnet.graph.graph import Graph
 from thumbnet.importers.builder import Builder, Origin, Value
 from thumbnet.importers.imported import TOLERANCE, Imported, imported
 from thumbnet.importers.onnx_constants import NotFoldedError, folded
 from thumbnet.importers.onnx_functions import FUNCTIONS
 from thumbnet.importers.onnx_moves import MOVES
-from thumbnet.importers.onnx_nearest import NEAREST, OTHER_DOMAIN
-from thumbnet.importers.onnx_operands import Handler, Known, Operation, Results
+from thumbnet.importers.onnx_nearest import HOPELESS, NEAREST, OTHER_DOMAIN
+from thumbnet.importers.onnx_operands import ROWWISE, Handler, Known, Operation, Results, Rows
 from thumbnet.importers.onnx_pools import POOLS
 from thumbnet.importers.onnx_quantized import QUANTIZED, input_range
 from thumbnet.importers.onnx_reader import MAX_FILE_BYTES, FileNode, OnnxContent, Port, read_onnx, standalone
@@ -96,6 +96,7 @@ class Converted:
 
 def converted(content: OnnxContent, where: str, name: str) -> Converted:
     """With the channels of its inputs where fewer images must be transposed: files do not say where they are."""
+    _refuse_control(content)
     made, error = None, None
     for channels_last in (False, True):
         try:
@@ -173,6 +174,10 @@ class _Conversion:
         origin = Origin("output", port.name)
         if not isinstance(made, Value):
             raise ModelError(f"{self.where}: nothing computes its output '{port.name}'.", "The file may be damaged.")
+        if isinstance(made, Rows):
+            raise ModelError(
+                f"{self.where}: its output '{port.name}' joins its samples with the batch axis.", "Reshape it."
+            )
         if port.dtype != "float32":
             raise ModelError(
                 f"{self.where}: its output '{port.name}' is {port.dtype}, not float32.",
@@ -208,7 +213,23 @@ class _Conversion:
             return _constant(o)
         if o.op not in HANDLERS:
             raise o.refuse(NEAREST.get(o.op, ""))
-        return HANDLERS[o.op](o)
+        return _by_rows(o) if any(isinstance(v, Rows) for v in given) else HANDLERS[o.op](o)
+
+
+def _by_rows(o: Operation) -> Results:
+    """Of values that the file has joined with the batch."""
+    given = [o.value(k) for k in range(len(o.node.inputs)) if o.has(k)]
+    if o.op not in ROWWISE or not all(isinstance(v, Rows | np.ndarray) for v in given):
+        raise o.mixes()
+    made = HANDLERS[o.op](o)
+    return Rows(made.ref, made.layout) if isinstance(made, Value) and o.op != "Reshape" else made
+
+
+def _refuse_control(content: OnnxContent) -> None:
+    """Branches, loops and recurrent layers first: around them all kinds of operations are found."""
+    for node in content.nodes:
+        if not node.domain and node.op in HOPELESS:
+            raise UnsupportedOpError(node.op, node.name, NEAREST[node.op])
 
 
 def _batch(content: OnnxContent, where: str) -> int | None:

@@ -170,6 +170,8 @@ _FOLDERS: dict[str, Folder] = {
     "Ceil": _function(np.ceil),
     "Not": _function(np.logical_not),
     "Equal": _compared(np.equal),
+    "And": _compared(np.logical_and),
+    "Or": _compared(np.logical_or),
     "Less": _compared(np.less),
     "Greater": _compared(np.greater),
     "Where": _chosen,

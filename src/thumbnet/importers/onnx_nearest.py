@@ -43,4 +43,5 @@ NEAREST: dict[str, str] = {
     "GridSample": "Use Resize instead.",
     "DeformConv": "Use Conv instead.",
 }
+HOPELESS = ("If", "Loop", "Scan", "SequenceMap", "LSTM", "GRU", "RNN")
 OTHER_DOMAIN = "Only ONNX's own operators are read; export without optimizations for one runtime."

@@ -16,6 +16,21 @@ BATCH = (1 << 24) - 3
 """The batch's size wherever a file computes with shapes: a prime, exact in float32, that no other axis has. What is
 left of it says whether a shape keeps the batch apart."""
 
+
+@dataclass(frozen=True, eq=False)
+class Rows(Value):
+    """A value whose last axis alone the file keeps: [N · T, K] for samples (T, K), as TensorFlow's dense layers make of
+    signals. Only `ROWWISE` operations take it.
+    """
+
+
+ROWWISE = frozenset(
+    (
+        *("MatMul", "Add", "Sub", "Mul", "Div", "Reshape", "Identity", "Cast", "Dropout", "Clip"),
+        *("Relu", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish", "Sigmoid", "Swish", "Tanh"),
+    )
+)
+
 Known = Array | Value
 Results = Known | Sequence[Known]
 
@@ -62,7 +77,7 @@ class Operation(NodeView[Known]):
 
     def full_shape(self, x: Value) -> tuple[int, ...]:
         """With the batch, as `BATCH`."""
-        return (BATCH, *x.shape)
+        return (BATCH * x.shape[0], *x.shape[1:]) if isinstance(x, Rows) else (BATCH, *x.shape)
 
     def told(self, x: Value) -> str:
         return "[" + ", ".join(["N", *map(str, x.shape)]) + "]"

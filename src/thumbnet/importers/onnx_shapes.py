@@ -8,14 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from thumbnet.importers.builder import Value
-from thumbnet.importers.onnx_operands import BATCH, Handler, Operation
+from thumbnet.importers.onnx_operands import BATCH, Handler, Operation, Rows
 
 _MAX_BLOCK = 64
 
 
 def _reshape(o: Operation) -> Value:
-    x = o.computed()
-    return o.builder.reshape(o.origin, x, target(o, x, o.listed(1, "shape"), o.flag("allowzero")))
+    x, dims = o.computed(), o.listed(1, "shape")
+    if len(dims) == 2 and len(x.shape) > 1 and dims[1] == x.shape[-1] and dims[0] in (-1, _rows(x) * BATCH):
+        rows = o.builder.reshape(o.origin, x, (_rows(x), dims[1]))
+        return Rows(rows.ref, rows.layout)
+    return o.builder.reshape(o.origin, x, target(o, x, dims, o.flag("allowzero")))
+
+
+def _rows(x: Value) -> int:
+    return math.prod(x.shape[:-1])
 
 
 def target(o: Operation, x: Value, dims: Sequence[int], allow_zero: bool = False) -> tuple[int, ...]:

@@ -235,7 +235,9 @@ def refused(tmp_path: Path, net: Network, *outputs: str, error: type[ModelError]
 
 
 REFUSED: dict[str, tuple[Callable[[Network], Any], str]] = {
-    "batch_reshape": (lambda n: n.op("Reshape", "x", I64([-1, 8])), "the batch must stay the first axis"),
+    "batch_reshape": (lambda n: n.op("Reshape", "x", I64([-1, 24])), "the batch must stay the first axis"),
+    "batch_rows": (lambda n: n.op("Softmax", n.op("Reshape", "x", I64([-1, 8])), axis=0), "batch axis"),
+    "batch_joined": (lambda n: n.op("Relu", n.op("Reshape", "x", I64([-1, 8]))), "joins its samples"),
     "batch_transpose": (lambda n: n.op("Transpose", "x"), "batch axis"),
     "batch_mean": (lambda n: n.op("ReduceMean", "x"), "batch axis"),
     "batch_concat": (lambda n: n.op("Concat", "x", "x", axis=0), "batch axis"),

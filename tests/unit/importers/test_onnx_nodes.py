@@ -235,6 +235,15 @@ def sized(n: Network) -> Any:
     return n.op("Resize", "x", "", "", size, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
+def rows(n: Network) -> Any:
+    """As tf2onnx writes a dense layer over each step of a signal."""
+    flat = n.op("Reshape", n.op("Transpose", "x", perm=[0, 2, 1]), I64([-1, 4]))
+    made = n.op("Relu", n.op("Add", n.op("MatMul", flat, n.normal(4, 5)), n.normal(5)))
+    back = n.op("Concat", n.op("Slice", n.op("Shape", "x"), I64([0]), I64([1])), I64([9, 5]), axis=0)
+    return n.op("Reshape", made, back)
+
+
+case("reshape_rows", rows, SIGNAL, 13)
 case("reshape_computed", computed, IMAGE, 13, "relu", "flatten")
 case("resize_computed", sized, IMAGE, 13, "resize")
 case("shape_range", lambda n: n.op("Relu", n.op("Reshape", "x", n.op("Shape", "x", start=0))), IMAGE, 15)
