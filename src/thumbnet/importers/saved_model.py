@@ -30,6 +30,7 @@ Array = npt.NDArray[Any]
 
 _LOAD_SECONDS = 600  # to import TensorFlow, load and convert
 _RUN_SECONDS = 120  # for one batch
+_SCRIPT = Path(__file__).with_name("saved_model_child.py")
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
@@ -60,10 +61,9 @@ class TensorFlowRunner:
     def __init__(self, folder: Path) -> None:
         self._where = str(folder)
         self._work = tempfile.TemporaryDirectory(prefix="thumbnet-")
-        script = Path(__file__).with_name("saved_model_child.py")
         self._process = subprocess.Popen(
             # -P: the script's own folder has modules named as packages that it imports
-            [sys.executable, "-P", str(script), str(folder.resolve()), self._work.name],
+            [sys.executable, "-P", str(_SCRIPT), str(folder.resolve()), self._work.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -72,17 +72,22 @@ class TensorFlowRunner:
         )
         self._end = weakref.finalize(self, _end, self._process, self._work)
         described = self._answered(_LOAD_SECONDS)
-        self.runtime = str(described["runtime"])
-        self._count = len(described["outputs"])
-        self.onnx = (Path(self._work.name) / "model.onnx").read_bytes()
+        try:
+            self.runtime, self._count = str(described["runtime"]), int(described["outputs"])
+            self.onnx = (Path(self._work.name) / "model.onnx").read_bytes()
+        except (KeyError, TypeError, ValueError, OSError) as e:
+            raise self._failed("gives an answer that is none") from e
 
     def __call__(self, inputs: list[Array]) -> list[Array]:
         path = Path(self._work.name) / "batch.npz"
         np.savez(path, allow_pickle=False, **{f"i{k}": np.asarray(x, np.float32) for k, x in enumerate(inputs)})
         self._ask(path.name)
         self._answered(_RUN_SECONDS)
-        with np.load(path, allow_pickle=False) as made:
-            return [np.asarray(made[f"o{k}"], np.float32) for k in range(self._count)]
+        try:
+            with np.load(path, allow_pickle=False) as made:
+                return [np.asarray(made[f"o{k}"], np.float32) for k in range(self._count)]
+        except (KeyError, ValueError, OSError) as e:
+            raise self._failed("gives outputs that are none") from e
 
     def close(self) -> None:
         self._end()
@@ -106,12 +111,12 @@ class TensorFlowRunner:
             in_time = timer.is_alive()
             timer.cancel()
         try:
-            answer = json.loads(line)
-        except ValueError as e:
-            raise self._failed("ended without an answer" if in_time else f"took longer than {seconds:.0f} s") from e
+            answer = dict(json.loads(line))
+        except (ValueError, TypeError) as e:
+            raise self._failed("ended without an answer" if in_time else f"took longer than {seconds:g} s") from e
         if "error" in answer:
             raise self._failed(f"refuses it: {answer['error']}")
-        return dict(answer)
+        return answer
 
     def _failed(self, how: str) -> ModelError:
         self.close()

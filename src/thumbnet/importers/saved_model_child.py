@@ -63,8 +63,9 @@ class _Model:
             signature = meta.signature_def.get(_SIGNATURE)
             if signature is None:
                 raise _RefusedError(f"it has no signature '{_SIGNATURE}'")
-            self.inputs = [signature.inputs[k] for k in sorted(signature.inputs)]
-            self.outputs = [signature.outputs[k] for k in sorted(signature.outputs)]
+            keys = [sorted(signature.inputs), sorted(signature.outputs)]
+            self.inputs = [signature.inputs[k] for k in keys[0]]
+            self.outputs = [signature.outputs[k] for k in keys[1]]
             _check_types([*self.inputs, *self.outputs], tf)
             names = [[t.name for t in ends] for ends in (self.inputs, self.outputs)]
             ends = [name.split(":")[0] for name in names[1]]
@@ -75,8 +76,9 @@ class _Model:
         )
         _ordered(made.graph.input, names[0])
         _ordered(made.graph.output, names[1])
+        _rename(made.graph, dict(zip(names[0] + names[1], keys[0] + keys[1], strict=True)))
         (work / "model.onnx").write_bytes(made.SerializeToString())
-        self.described = {"runtime": f"TensorFlow {tf.__version__}", "inputs": names[0], "outputs": names[1]}
+        self.described = {"runtime": f"TensorFlow {tf.__version__}", "inputs": len(names[0]), "outputs": len(names[1])}
 
     def run(self, path: Path) -> None:
         """`path` holds the inputs as i0, i1, …; the outputs replace them."""
@@ -113,6 +115,18 @@ def _ordered(ports: Any, names: list[str]) -> None:
     kept = [type(by_name[n]).FromString(by_name[n].SerializeToString()) for n in names]
     del ports[:]
     ports.extend(kept)
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Inputs and outputs as the signature calls them, unless other values are called so."""
+    taken = {v for n in graph.node for v in (*n.input, *n.output)} | {t.name for t in graph.initializer}
+    if taken & set(names.values()) or len(set(names.values())) != len(names):
+        return
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(v, v) for v in values]
+    for port in (*graph.input, *graph.output):
+        port.name = names[port.name]
 
 
 def _told(e: Exception) -> str:
