@@ -183,7 +183,8 @@ class _Conversion:
                 f"{self.where}: its output '{port.name}' is {port.dtype}, not float32.",
                 "Let the model end in floats; a network quantized to int8 is for thumbnet compile.",
             )
-        return self.builder.output(origin, made)
+        # where images come in with channels last, they may go out so as well
+        return self.builder.output(origin, made, self.builder.convention(made) if self.channels_last else None)
 
     def _range(self, port: Port) -> tuple[float, float] | None:
         """What an input can hold that is quantized at once."""

@@ -166,7 +166,7 @@ for kind in ("Mean", "Max", "Min"):
         case(f"{kind}_{axes}", lambda n, k=kind, a=axes: n.op(f"Reduce{k}", "x", axes=a, keepdims=0), IMAGE, 11)
         if kind == "Mean":
             case(f"sum_{axes}", lambda n, a=axes: n.op("ReduceSum", "x", I64(a), keepdims=1), IMAGE, 13)
-case("mean_18", lambda n: n.op("ReduceMean", "x", I64([2, 3]), keepdims=0), IMAGE, 18, "global_avg_pool", "flatten")
+case("mean_18", lambda n: n.op("ReduceMean", "x", I64([2, 3]), keepdims=0), IMAGE, 18, "global_avg_pool")
 case("mean_signal", lambda n: n.op("ReduceMean", "x", axes=[2]), SIGNAL)
 case("max_signal", lambda n: n.op("ReduceMax", "x", axes=[1], keepdims=0), SIGNAL)
 case("mean_vector", lambda n: n.op("ReduceMean", "x", axes=[1]), VECTOR)

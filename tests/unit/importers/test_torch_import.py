@@ -188,7 +188,6 @@ UNSUPPORTED: dict[str, tuple[Function, str]] = {
     "pad_with_one": (lambda x: F.pad(x, (1, 1, 1, 1), value=1.0), "zeros"),
     "uneven_adaptive": (lambda x: F.adaptive_avg_pool2d(x, (3, 6)), "unequal"),
     "mean_over_the_batch": (lambda x: x - x.mean(0, keepdim=True), "batch axis"),
-    "softmax_over_pixels": (lambda x: x.softmax(2), "dim=1"),
     "batch_statistics": (lambda x: F.batch_norm(x, None, None, training=True), "eval"),
     "spatial_constant": (lambda x: x * torch.rand(8, 6), "not one number per channel"),
     "quotient": (lambda x: x / (x * x + 1), "multiply instead"),
