@@ -195,10 +195,10 @@ def imported(
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
     from thumbnet.graph.passes.dead_nodes import dead_nodes
 
+    _bounded(builder_graph)  # with the nodes that no output needs: the source's runtime computes those as well
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes
-    _bounded(graph)
     ins, outs = (tuple(Port.of(v, shapes[v.ref]) for v in values) for values in (inputs, outputs))
     return Imported(graph, ins, outs, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
 
