@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from torch.export import ExportedProgram
-
 from thumbnet.cost import estimate
 from thumbnet.errors import ModelError, ThumbnetError
 from thumbnet.exporters.c import emit
@@ -37,8 +34,8 @@ EXITS = ("tflite", "onnx", "c", "onnx-float", "torch")
 class Checked:
     """Every node of the source, and what can be done with the whole.
 
-    `error` says why `optimize` cannot take the model, empty where it can. `exits` tells for each format why it cannot be
-    written, empty where it can. `costs` are those of the network as it is, in int8, on `target`.
+    `error` says why `optimize` cannot take the model, empty where it can. `exits` tells for each format why it cannot
+    be written, empty where it can. `costs` are those of the network as it is, in int8, on `target`.
     """
 
     model: str
