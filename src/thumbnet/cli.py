@@ -83,13 +83,15 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def optimize(
     model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:factory (see --weights).")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, or an .npz of arrays.")],
+    data: Annotated[str, typer.Argument(help="A folder (of class folders, say), or an .npz of arrays.")],
     target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
     flash: Annotated[str | None, typer.Option(help="Flash limit, such as 256KB (1 KB = 1024 bytes).")] = None,
     ram: Annotated[str | None, typer.Option(help="RAM limit.")] = None,
     latency: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
     macs: Annotated[int | None, typer.Option(help="Limit of multiply-accumulates.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Accuracy points that may be lost.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="How much the metric may get worse: points of accuracy, or its own unit.")
+    ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
@@ -98,12 +100,22 @@ def optimize(
     std: Annotated[str | None, typer.Option(help="Input standard deviation, likewise.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for a factory: safetensors or state dict.")] = None,
     augment: Annotated[
-        str | None, typer.Option(help="How training images may vary: none, upright, photo (default) or surface.")
+        str | None,
+        typer.Option(help="How training images may vary: none, light, upright, photo (classes' default) or surface."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="classification, multi-label, regression, segmentation, anomaly, custom; default: the data tells"
+        ),
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="A loss of your own: package.module:function.")] = None,
+    metric: Annotated[str | None, typer.Option(help="A metric of your own: package.module:function.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Start over in --run-dir, whatever job it was of.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Find a network that fits, and build its verified firmware."""
+    from thumbnet.results import check_task_name
     from thumbnet.targets import load_target
     from thumbnet.targets.units import parse_size
 
@@ -111,6 +123,8 @@ def optimize(
     for size in (flash, ram):
         if size is not None:
             parse_size(size)
+    if task is not None:
+        check_task_name(task)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
     if force and run_dir is None:
         raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
@@ -139,6 +153,9 @@ def optimize(
             std=stds,
             weights=weights,
             augment=augment,
+            task=task,
+            loss=loss,
+            metric=metric,
             progress=_progress(quiet),
         )
     _show(result)

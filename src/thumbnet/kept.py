@@ -22,9 +22,8 @@ from thumbnet.training.loop import Point
 class Baseline:
     """The reference as it came: its answers (soft targets for the students) and what plain int8 would need."""
 
-    train_outputs: torch.Tensor  # [N, classes]
-    val_outputs: torch.Tensor
-    val_accuracy: float
+    train_outputs: tuple[torch.Tensor, ...]  # [N, ...] for each output; none where they are too large to keep
+    val_accuracy: float  # the task's metric, as everywhere
     costs: Costs  # estimated, for the reference lowered as it is
 
 
@@ -44,14 +43,15 @@ class Finished:
     recipe_id: str
     integer: IntegerGraph
     graph: Graph  # the float network it was lowered from
-    val_accuracy: float  # percent, of the integer network
+    val_accuracy: float  # of the integer network
     costs: Costs
     curves: dict[str, tuple[Point, ...]]
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width, _ = self.integer.tensors[self.integer.inputs[0]].shape
-        return height, width
+        """(height, width) of the first input; (1, length) of a vector."""
+        shape = self.integer.tensors[self.integer.inputs[0]].shape
+        return (shape[0], shape[1]) if len(shape) == 3 else (1, shape[0])
 
 
 def save_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
