@@ -35,8 +35,8 @@ EXITS = ("tflite", "onnx", "c", "onnx-float", "torch")
 class Checked:
     """Every node of the source, and what can be done with the whole.
 
-    `error` says why `optimize` cannot take the model, empty where it can. `exits` tells for each format why it cannot be
-    written, empty where it can. `costs` are those of the network as it is, in int8, on `target`.
+    `error` says why `optimize` cannot take the model, empty where it can. `exits` tells for each format why it cannot
+    be written, empty where it can. `costs` are those of the network as it is, in int8, on `target`.
     """
 
     model: str

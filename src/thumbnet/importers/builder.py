@@ -81,11 +81,12 @@ class Builder:
         self.shapes[name] = own
         return Value(name, Layout(layout.axes, tuple(chain(*axes))))
 
-    def output(self, origin: Origin, x: Value) -> Value:
+    def output(self, origin: Origin, x: Value, channels_last: bool | None = None) -> Value:
         """The value as the graph gives it out: images as (C, H, W), everything else in the order of the source."""
+        last = self.channels_last if channels_last is None else channels_last
         axes: tuple[Parts, ...] = x.layout.axes
-        if len(x.shape) == 3 or (len(x.shape) == 2 and self.is_image(x)):
-            axes = self._image_axes(x.layout, self.convention(x))
+        if len(x.shape) == 3 or (len(x.shape) == 2 and self.is_image(x, last)):
+            axes = self._image_axes(x.layout, last)
         ref = self.arranged(origin, x, axes)
         if ref not in self.nodes:
             raise origin.refuse("An output of the network must be computed from its input.")

@@ -4,7 +4,7 @@ they were quantized from, but for the rounding of its weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,15 @@ from thumbnet.importers.onnx_nearest import HOPELESS, NEAREST, OTHER_DOMAIN
 from thumbnet.importers.onnx_operands import ROWWISE, Handler, Known, Operation, Results, Rows
 from thumbnet.importers.onnx_pools import POOLS
 from thumbnet.importers.onnx_quantized import QUANTIZED, input_range
-from thumbnet.importers.onnx_reader import MAX_FILE_BYTES, FileNode, OnnxContent, Port, read_onnx, standalone
+from thumbnet.importers.onnx_reader import (
+    MAX_FILE_BYTES,
+    FileNode,
+    OnnxContent,
+    Port,
+    inferred_shapes,
+    read_onnx,
+    standalone,
+)
 from thumbnet.importers.onnx_resize import RESIZE
 from thumbnet.importers.onnx_runtime import OnnxRunner
 from thumbnet.importers.onnx_shapes import SHAPES
@@ -29,9 +37,10 @@ from thumbnet.importers.onnx_weighted import WEIGHTED
 from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
 
 HANDLERS: dict[str, Handler] = {**WEIGHTED, **FUNCTIONS, **POOLS, **MOVES, **SHAPES, **RESIZE, **QUANTIZED}
-QDQ_TOLERANCE = 0.25
-"""Of the largest output, for quantized files: ONNX Runtime rounds every activation, the float network none."""
+QDQ_TOLERANCE = 0.5
+"""Of what an output varies, for quantized files: ONNX Runtime rounds every activation, the float network none."""
 
+_MAX_COMPUTED_BYTES = 1 << 30  # of constants
 _CONTRIBUTED = "com.microsoft"  # old files have the two quantizers there
 _FIXED = "Give every axis but the first a size: python -m onnxruntime.tools.make_dynamic_shape_fixed."
 
@@ -60,11 +69,16 @@ def import_onnx(path: Path) -> Imported:
 def check_onnx(path: Path) -> list[NodeReport]:
     """What can be said of each node of a file. Raises `ModelError` for a file that cannot be read at all."""
     path = Path(path)
-    content = read_onnx(_read(path), str(path), path.parent)
-    first = _Conversion(content, str(path), path.stem, False).reports()
+    data = _read(path)
+    content = read_onnx(data, str(path), path.parent)
+
+    def shapes() -> Mapping[str, Sequence[int | None]]:
+        return inferred_shapes(data, str(path), path.parent)
+
+    first = _Conversion(content, str(path), path.stem, False).reports(shapes)
     if all(r.state == SUPPORTED for r in first):
         return first
-    second = _Conversion(content, str(path), path.stem, True).reports()
+    second = _Conversion(content, str(path), path.stem, True).reports(shapes)
     return second if _unsupported(second) < _unsupported(first) else first
 
 
@@ -121,6 +135,7 @@ class _Conversion:
         self.builder = Builder(name, channels_last=False)
         self.values: dict[str, Known] = dict(content.constants)
         self.batch = _batch(content, where)
+        self.bytes_left = _MAX_COMPUTED_BYTES
 
     def converted(self) -> Converted:
         inputs = tuple(self._input(p) for p in self.content.inputs)
@@ -132,23 +147,37 @@ class _Conversion:
         ranges = tuple(self._range(p) for p in self.content.inputs)
         return Converted(self.builder.graph(outputs), inputs, outputs, self.batch, ranges)
 
-    def reports(self) -> list[NodeReport]:
-        """What becomes of each node; what a refused one computes is not known, nor is what reads that."""
+    def reports(self, shapes: Callable[[], Mapping[str, Sequence[int | None]]] = dict) -> list[NodeReport]:
+        """What becomes of each node. `shapes` are asked for once a node is refused: what it would compute goes on with
+        the shape that ONNX says it has; without, what reads it is not checked.
+        """
         for port in self.content.inputs:
             self._input(port)
-        return [self._report(node) for node in self.content.nodes]
+        known: Mapping[str, Sequence[int | None]] | None = None
+        made = []
+        for node in self.content.nodes:
+            made.append(self._report(node))
+            if made[-1].state == REFUSED:
+                known = shapes() if known is None else known
+                self._stand_in(node, known)
+        return made
+
+    def _stand_in(self, node: FileNode, shapes: Mapping[str, Sequence[int | None]]) -> None:
+        """Values of the right shapes in place of those that a node would compute."""
+        for name in node.outputs:
+            found = shapes.get(name)
+            if name and name not in self.values and found and None not in found[1:] and found[0] in (None, self.batch):
+                self.values[name] = self.builder.input(name, tuple(int(d or 1) for d in found[1:]))
 
     def _report(self, node: FileNode) -> NodeReport:
         unknown = next((v for v in node.inputs if v and v not in self.values), None)
         if unknown is not None:
-            return NodeReport(
-                node.name, node.op, UNCHECKED, f"It reads '{unknown}', which a node before it would make."
-            )
+            return NodeReport(node.name, node.op, UNCHECKED, f"It reads '{unknown}', which is not known.")
         try:
             self._convert(node)
         except ThumbnetError as e:
-            reason = e.hint if f"'{node.name}'" in e.message else str(e)
-            return NodeReport(node.name, node.op, REFUSED, reason or e.message)
+            reason = e.hint if isinstance(e, UnsupportedOpError) else str(e)
+            return NodeReport(node.name, node.op, REFUSED, reason)
         return NodeReport(node.name, node.op, SUPPORTED, "")
 
     # --- in and out
@@ -183,7 +212,8 @@ class _Conversion:
                 f"{self.where}: its output '{port.name}' is {port.dtype}, not float32.",
                 "Let the model end in floats; a network quantized to int8 is for thumbnet compile.",
             )
-        return self.builder.output(origin, made)
+        # where images come in with channels last, they may go out so as well
+        return self.builder.output(origin, made, self.builder.convention(made) if self.channels_last else None)
 
     def _range(self, port: Port) -> tuple[float, float] | None:
         """What an input can hold that is quantized at once."""
@@ -203,6 +233,9 @@ class _Conversion:
             raise o.refuse(OTHER_DOMAIN)
         results = self._results(o)
         for k, made in enumerate(results if isinstance(results, list | tuple) else [results]):
+            self.bytes_left -= made.nbytes if isinstance(made, np.ndarray) else 0
+            if self.bytes_left < 0:
+                raise o.broken(f"and those before it compute constants of more than {_MAX_COMPUTED_BYTES >> 20} MB")
             o.done(made, k)
 
     def _results(self, o: Operation) -> Results:

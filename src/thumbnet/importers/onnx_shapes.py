@@ -15,7 +15,7 @@ _MAX_BLOCK = 64
 
 def _reshape(o: Operation) -> Value:
     x, dims = o.computed(), o.listed(1, "shape")
-    if len(dims) == 2 and len(x.shape) > 1 and dims[1] == x.shape[-1] and dims[0] in (-1, _rows(x) * BATCH):
+    if len(dims) == 2 and _rows(x) > 1 and dims[1] == x.shape[-1] and dims[0] in (-1, _rows(x) * BATCH):
         rows = o.builder.reshape(o.origin, x, (_rows(x), dims[1]))
         return Rows(rows.ref, rows.layout)
     return o.builder.reshape(o.origin, x, target(o, x, dims, o.flag("allowzero")))

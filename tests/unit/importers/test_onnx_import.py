@@ -135,8 +135,13 @@ def exported(tmp_path: Path, net: nn.Module, shape: tuple[int, ...], opset: int,
     return path
 
 
-@pytest.mark.parametrize(("opset", "dynamic"), [(11, False), (13, True), (17, True), (20, True)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "opset", "dynamic"),
+    [
+        *((name, opset, opset > 11) for name in NETWORKS for opset in (11, 13, 17)),
+        *(("mobile", 18, False), ("heads", 20, True), ("signals", 20, True)),
+    ],
+)
 def test_networks_exported_by_pytorch(tmp_path: Path, name: str, opset: int, dynamic: bool) -> None:
     make, shape, wanted = NETWORKS[name]
     torch.manual_seed(0)
@@ -414,7 +419,34 @@ def test_all_refused_nodes_are_reported(tmp_path: Path) -> None:
     found = [(r.op, r.state) for r in check_onnx(saved(tmp_path, net.model()))]
     assert ("Conv", "supported") in found
     assert [f for f in found if f[1] == "refused"] == [("Erf", "refused"), ("ReduceL2", "refused")]
-    assert found[-1][1] in ("unchecked", "supported")
+    assert found[-3:] == [("ReduceL2", "refused"), ("ReduceMean", "supported"), ("Add", "supported")]
+
+
+def test_what_follows_a_value_of_unknown_shape_is_not_checked(tmp_path: Path) -> None:
+    net = Network(("N", 4, 6, 8), 13)
+    net.op("Relu", net.op("Squeeze", net.op("NonZero", "x"), I64([-1])))
+    found = [(r.op, r.state) for r in check_onnx(saved(tmp_path, net.model()))]
+    assert found == [("NonZero", "refused"), ("Squeeze", "unchecked"), ("Relu", "unchecked")]
+
+
+def test_constants_that_grow_without_bounds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer, "_MAX_COMPUTED_BYTES", 1 << 20)
+    net = Network(("N", 4), 13)
+    value = net.constant(net.normal(300, 300))
+    for _ in range(4):
+        value = net.op("Neg", value)
+    net.op("Add", "x", net.op("Squeeze", value))
+    assert "compute constants of more than" in refused(tmp_path, net)
+
+
+@pytest.mark.parametrize("opset", range(11, 29))
+def test_every_opset(tmp_path: Path, opset: int) -> None:
+    net = small()
+    net.opset = opset
+    path = saved(tmp_path, net.model())
+    assert all(r.state == "supported" for r in check_onnx(path))
+    made = import_onnx(path)
+    assert ops(made)[-1] == "dense"
 
 
 def test_operations_with_and_without_handlers_are_told_apart() -> None:

@@ -134,7 +134,7 @@ SUPPORTED: dict[str, tuple[Function, list[str] | None]] = {
     "spatial_product": (lambda x: x * x[:, :1], ["slice", "mul"]),
     "maximum": (lambda x: torch.maximum(x, -x), ["batch_norm", "maximum"]),
     "bounded": (lambda x: torch.minimum(F.relu(x), torch.tensor(2.0)), ["relu", "clip"]),
-    "linear_on_images": (lambda x: F.linear(x, torch.ones(3, 6)), ["transpose", "conv2d"]),
+    "linear_on_images": (lambda x: F.linear(x, torch.ones(3, 6)), ["transpose", "conv2d", "transpose"]),
     "linear_last": (lambda x: F.linear(x.permute(0, 2, 3, 1), SCALE.reshape(1, 4)).permute(0, 3, 1, 2), ["conv2d"]),
     "square": (lambda x: x**2, ["mul"]),
     "select": (lambda x: x[:, 2], ["slice", "reshape"]),
