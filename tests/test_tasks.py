@@ -125,7 +125,6 @@ def test_segmentation_from_a_folder_by_the_command_s_path(tmp_path: Path) -> Non
     assert {f["name"] for f in summary["best"]["also"]} >= {"IoU, 0", "IoU, 1", "IoU, 2", "Pixel accuracy"}
     assert result.missed() == ""
     assert "IoU, 2" in result.report.read_text()
-    assert thumbnet.verify(result.run_dir).bit_exact
     header = (result.firmware / "model.h").read_text()
     assert "model_class_name" not in header  # classes are channels of a map, not outputs
 
