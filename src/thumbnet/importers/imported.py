@@ -27,8 +27,8 @@ _STILL = 0.1  # of the largest output, at least: what is nearly the same for all
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
 _ROUNDS = 2  # random batches compared
 _SAMPLES = 32  # real inputs compared at most
-_MAX_ELEMENTS = 1 << 26  # of a value
-_MAX_MACS = 1 << 37
+_MAX_NUMBERS = 1 << 27  # of all values together
+_MAX_MACS = 1 << 34
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,9 +218,9 @@ def imported(
 def _bounded(graph: Graph) -> None:
     """Raises `ModelError` for a network that would take memory or time without bounds to compare: files come from
     strangers."""
-    largest = max(graph.shapes.items(), key=lambda item: math.prod(item[1]))
-    if math.prod(largest[1]) > _MAX_ELEMENTS or graph.macs > _MAX_MACS:
+    numbers = sum(math.prod(s) for s in graph.shapes.values())
+    if numbers > _MAX_NUMBERS or graph.macs > _MAX_MACS:
         raise ModelError(
-            f"{graph.name} takes {graph.macs} multiplications, and {math.prod(largest[1])} numbers in '{largest[0]}'.",
+            f"{graph.name} takes {graph.macs} multiplications, and its values hold {numbers} numbers.",
             "No microcontroller runs networks of that size.",
         )

@@ -26,12 +26,11 @@ from thumbnet.importers.onnx_reader import (
     FileNode,
     OnnxContent,
     Port,
-    inferred_shapes,
     read_onnx,
     standalone,
 )
 from thumbnet.importers.onnx_resize import RESIZE
-from thumbnet.importers.onnx_runtime import OnnxRunner
+from thumbnet.importers.onnx_runtime import OnnxRunner, inferred_shapes
 from thumbnet.importers.onnx_shapes import SHAPES
 from thumbnet.importers.onnx_weighted import WEIGHTED
 from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
@@ -73,7 +72,7 @@ def check_onnx(path: Path) -> list[NodeReport]:
     content = read_onnx(data, str(path), path.parent)
 
     def shapes() -> Mapping[str, Sequence[int | None]]:
-        return inferred_shapes(data, str(path), path.parent)
+        return inferred_shapes(standalone(data, str(path), path.parent))
 
     first = _Conversion(content, str(path), path.stem, False).reports(shapes)
     if all(r.state == SUPPORTED for r in first):

@@ -177,12 +177,12 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("raise SystemExit(3)", "ended without an answer"),
-        ("print('hello')", "ended without an answer"),
-        ("print('7')", "ended without an answer"),
+        ("raise SystemExit(3)", "(has ended|ends without an answer)"),
+        ("print('hello')", "(has ended|ends without an answer)"),
+        ("print('7')", "(has ended|ends without an answer)"),
         ("print('{}')", "an answer that is none"),
         ("""print('{"error": "no signature"}')""", "refuses it: no signature"),
-        ("import time; time.sleep(60)", "took longer than"),
+        ("import time; time.sleep(60)", "takes longer than"),
     ],
 )
 def test_a_process_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str) -> None:
@@ -197,12 +197,13 @@ def test_a_process_that_ends_between_batches(tmp_path: Path, monkeypatch: pytest
         tmp_path,
         monkeypatch,
         "import sys, pathlib\n"
+        "sys.stdin.readline()\n"
         "(pathlib.Path(sys.argv[2]) / 'model.onnx').write_bytes(b'x')\n"
-        """print('{"runtime": "T", "outputs": 1}', flush=True)\n"""
+        """print('{"runtime": "T", "x": 1}', flush=True)\n"""
         "sys.stdin.readline()",
     )
     run = TensorFlowRunner(tmp_path)
-    with pytest.raises(ModelError, match=r"TensorFlow (has ended|ended without an answer)"):
+    with pytest.raises(ModelError, match=r"TensorFlow (has ended|ends without an answer)"):
         run([np.zeros((1, 4), np.float32)])
 
 
