@@ -16,7 +16,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.evaluate import evaluate_values
 from thumbnet.graph.graph import Graph, Shape
 from thumbnet.graph.layout import Layout
-from thumbnet.importers.builder import Value
+from thumbnet.importers.builder import MAX_NUMBERS, Value
 
 Array = npt.NDArray[Any]
 Runner = Callable[[list[Array]], Sequence[Array]]
@@ -27,8 +27,7 @@ _STILL = 0.1  # of the largest output, at least: what is nearly the same for all
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
 _ROUNDS = 2  # random batches compared
 _SAMPLES = 32  # real inputs compared at most
-_MAX_NUMBERS = 1 << 27  # of all values together
-_MAX_MACS = 1 << 34
+_MAX_MACS = 1 << 35  # of a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +206,9 @@ def imported(
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
     from thumbnet.graph.passes.dead_nodes import dead_nodes
 
-    _bounded(builder_graph)  # with the nodes that no output needs: the source's runtime computes those as well
+    _bounded(
+        builder_graph, batch or _BATCH
+    )  # with the nodes that no output needs: the source's runtime computes those as well
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes
@@ -215,12 +216,12 @@ def imported(
     return Imported(graph, ins, outs, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
 
 
-def _bounded(graph: Graph) -> None:
+def _bounded(graph: Graph, batch: int) -> None:
     """Raises `ModelError` for a network that would take memory or time without bounds to compare: files come from
     strangers."""
-    numbers = sum(math.prod(s) for s in graph.shapes.values())
-    if numbers > _MAX_NUMBERS or graph.macs > _MAX_MACS:
+    numbers = batch * sum(math.prod(s) for s in graph.shapes.values())
+    if numbers > 2 * MAX_NUMBERS or batch * graph.macs > _MAX_MACS:
         raise ModelError(
-            f"{graph.name} takes {graph.macs} multiplications, and its values hold {numbers} numbers.",
-            "No microcontroller runs networks of that size.",
+            f"{graph.name} takes {batch * graph.macs} multiplications for a batch of {batch}, and {numbers} numbers.",
+            "No microcontroller runs networks of that size; export it with a batch of 1.",
         )
