@@ -15,8 +15,9 @@ import numpy.typing as npt
 from thumbnet.errors import ModelError
 from thumbnet.importers.child import Child, ChildError
 from thumbnet.importers.imported import Imported, imported
-from thumbnet.importers.onnx import converted
+from thumbnet.importers.onnx import check_bytes, converted
 from thumbnet.importers.onnx_reader import MAX_FILE_BYTES, read_onnx
+from thumbnet.importers.report import NodeReport
 
 Array = npt.NDArray[Any]
 
@@ -33,6 +34,18 @@ def import_saved_model(folder: Path) -> Imported:
     `UnsupportedOpError` for an operation that the graph does not have.
     """
     folder = Path(folder)
+    run = _opened(folder)
+    made = converted(read_onnx(run.onnx, str(folder)), str(folder), folder.resolve().name)
+    return imported(made.graph, made.inputs, made.outputs, run, run.runtime, batch=made.batch)
+
+
+def check_saved_model(folder: Path) -> list[NodeReport]:
+    """What can be said of each operation, as tf2onnx spells it. Raises `ModelError` where TensorFlow cannot load it."""
+    folder = Path(folder)
+    return check_bytes(_opened(folder).onnx, str(folder))
+
+
+def _opened(folder: Path) -> TensorFlowRunner:
     if not (folder / "saved_model.pb").is_file():
         raise ModelError(f"{folder} is not a SavedModel: it has no saved_model.pb.")
     if sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) > MAX_FILE_BYTES:
@@ -41,10 +54,7 @@ def import_saved_model(folder: Path) -> Imported:
         raise ModelError(
             f"Reading SavedModels takes the package '{missing[0]}'.", "Run: pip install 'thumbnet[tensorflow]'."
         )
-    run = TensorFlowRunner(folder)
-    content = read_onnx(run.onnx, str(folder))
-    made = converted(content, str(folder), folder.resolve().name)
-    return imported(made.graph, made.inputs, made.outputs, run, run.runtime, batch=made.batch)
+    return TensorFlowRunner(folder)
 
 
 class TensorFlowRunner:

@@ -16,7 +16,7 @@ pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 
 from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.importers import saved_model
-from thumbnet.importers.saved_model import TensorFlowRunner, import_saved_model
+from thumbnet.importers.saved_model import TensorFlowRunner, check_saved_model, import_saved_model
 
 HAS_TENSORFLOW = all(importlib.util.find_spec(name) for name in ("tensorflow", "tf2onnx"))
 needs_tensorflow = pytest.mark.skipif(not HAS_TENSORFLOW, reason="needs the extra 'tensorflow'")
@@ -141,6 +141,8 @@ def test_networks(models: Path, name: str, shapes: list[tuple[int, ...]]) -> Non
 def test_what_is_refused(models: Path) -> None:
     with pytest.raises(UnsupportedOpError, match="loops are not supported"):
         import_saved_model(models / "lstm")
+    assert any(r.state == "refused" and r.op == "Loop" for r in check_saved_model(models / "lstm"))
+    assert all(r.state == "supported" for r in check_saved_model(models / "two"))
     with pytest.raises(ModelError, match="int32, not float32"):
         import_saved_model(models / "integers")
     with pytest.raises(ModelError, match="'ReadFile' does more than compute"):
