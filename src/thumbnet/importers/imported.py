@@ -119,7 +119,9 @@ class Imported:
             raise ModelError(
                 f"The imported {self.graph.name} differs from the original, run by {self.runtime}, by "
                 f"{worst.difference:.3g} (tolerated: {tolerance:.3g}).",
-                "This is a fault of the importer; please report the model.",
+                "This is a fault of the importer; please report the model."
+                if self.tolerance_factor <= TOLERANCE
+                else "Its quantization changes what it computes; give the float network that it was made from.",
             )
         return replace(self, check=Check(self.runtime, worst.difference, tolerance, random, real))
 

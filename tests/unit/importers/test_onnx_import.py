@@ -269,3 +269,12 @@ def test_weights_stored_as_floats_of_several_kinds(tmp_path: Path) -> None:
     net.op("MatMul", "x", net.op("Cast", net.normal(4, 3).astype(np.float64), to=1))
     made = import_onnx(saved(tmp_path, net.model()))
     assert ops(made) == ["dense"]
+
+
+def test_a_quantized_file_that_saturates_is_refused(tmp_path: Path) -> None:
+    """Calibrated on far smaller inputs than its quantizer of the input holds."""
+    net = Network(("N", 4), 17)
+    x = net.op("Neg", net.quantized("x", (0.1, 0), np.int8))
+    net.quantized(x, (0.001, 0), np.int8)
+    with pytest.raises(ModelError, match="give the float network"):
+        import_onnx(saved(tmp_path, net.model()))
