@@ -10,11 +10,11 @@ import numpy as np
 from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
 from thumbnet.graph.graph import Graph
 from thumbnet.importers.builder import Builder, Origin, Value
-from thumbnet.importers.onnx_constants import NotFoldedError, folded
+from thumbnet.importers.onnx_constants import NotFoldedError, folded, is_folded
 from thumbnet.importers.onnx_functions import FUNCTIONS
 from thumbnet.importers.onnx_moves import MOVES
 from thumbnet.importers.onnx_nearest import NEAREST, OTHER_DOMAIN
-from thumbnet.importers.onnx_operands import ROWWISE, Handler, Known, Operation, Results, Rows
+from thumbnet.importers.onnx_operands import BATCH, ROWWISE, Handler, Known, Operation, Results, Rows
 from thumbnet.importers.onnx_pools import POOLS
 from thumbnet.importers.onnx_quantized import QUANTIZED, input_range
 from thumbnet.importers.onnx_reader import (
@@ -92,6 +92,8 @@ class Conversion:
                 self.values[name] = self.builder.input(name, tuple(int(d or 1) for d in found[1:]))
 
     def _report(self, node: FileNode) -> NodeReport:
+        if node.op not in HANDLERS and not is_folded(node.op) and node.op not in ("Shape", "Size"):
+            return NodeReport(node.name, node.op, REFUSED, self._operation(node).refuse(NEAREST.get(node.op, "")).hint)
         unknown = next((v for v in node.inputs if v and v not in self.values), None)
         if unknown is not None:
             return NodeReport(node.name, node.op, UNCHECKED, f"It reads '{unknown}', which is not known.")
@@ -197,6 +199,8 @@ def _constant(o: Operation) -> Known:
             NEAREST.get(o.op) or "It computes constants only; export the model with constants folded."
         ) from None
     except ValueError as e:
+        if any(np.issubdtype(v.dtype, np.integer) and np.any((v != 0) & (v % BATCH == 0)) for v in inputs):
+            raise o.refuse("Tensors with the batch's size cannot be made; only shapes are computed with it.") from e
         raise o.broken(str(e)) from e
 
 

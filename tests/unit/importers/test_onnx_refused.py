@@ -51,6 +51,7 @@ REFUSED: dict[str, tuple[Callable[[Network], Any], str]] = {
     "cubic": (lambda n: n.op("Resize", "x", "", np.float32([1, 1, 2, 2]), mode="cubic"), "nearest and linear"),
     "edge": (lambda n: n.op("Pad", "x", I64([0, 0, 1, 1, 0, 0, 1, 1]), mode="edge"), "zeros or reflections"),
     "training": (lambda n: n.op("Dropout", "x", np.float32(0.5), np.bool_(True)), "model.eval()"),
+    "filled": (lambda n: n.op("Add", "x", n.op("ConstantOfShape", n.op("Shape", "x"))), "only shapes are computed"),
     "recurrent": (lambda n: n.op("LSTM", "x", n.normal(1, 8, 4), n.normal(1, 8, 2), hidden_size=2), "over time"),
     "gelu": (lambda n: n.op("Erf", "x"), "HardSwish or Swish"),
     "norm": (lambda n: n.op("InstanceNormalization", "x", n.normal(4), n.normal(4)), "BatchNormalization"),
