@@ -14,17 +14,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thumbnet.errors import UnsupportedOpError
+from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.graph.graph import Graph, Input, Node, Shape
 from thumbnet.graph.layout import Layout, LayoutError, Parts, order_of, parts_of, size_of
 from thumbnet.graph.ops import op_of
 
 Floats = npt.NDArray[np.float32]
+
+MAX_NUMBERS = 1 << 27  # of a value
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Builder:
         if len(shape) in (2, 3):
             axes = (*self._image_axes(layout, channels_last),)
         own = tuple(size_of(a) for a in axes) or (1,)
+        _bounded(name, own)
         self.inputs.append(Input(name, own))
         self.shapes[name] = own
         return Value(name, Layout(layout.axes, tuple(chain(*axes))))
@@ -105,7 +109,9 @@ class Builder:
     ) -> str:
         """Appends a node named after its origin; the name of its value. Raises `ModelError` where shapes do not fit."""
         node = Node(self._free(origin.node_name(op)), op, tuple(inputs), dict(attrs or {}), dict(weights or {}))
-        self.shapes[node.name] = op_of(node).infer_shape(node, [self.shapes[v] for v in inputs])
+        made = op_of(node).infer_shape(node, [self.shapes[v] for v in inputs])
+        _bounded(node.name, made)
+        self.shapes[node.name] = made
         self.nodes[node.name] = node
         return node.name
 
@@ -238,6 +244,12 @@ def _runs(stored: Parts, shape: Shape) -> list[Parts] | None:
             return None
         runs.append(tuple(stored[start:at]))
     return runs
+
+
+def _bounded(name: str, shape: Shape) -> None:
+    """Raises `ModelError` for a value that would take memory without bounds: files come from strangers."""
+    if prod(shape) > MAX_NUMBERS:
+        raise ModelError(f"'{name}' has the shape {_told(shape)}.", "No microcontroller runs networks of that size.")
 
 
 def _told(shape: Shape) -> str:

@@ -16,7 +16,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.evaluate import evaluate_values
 from thumbnet.graph.graph import Graph, Shape
 from thumbnet.graph.layout import Layout
-from thumbnet.importers.builder import Value
+from thumbnet.importers.builder import MAX_NUMBERS, Value
 
 Array = npt.NDArray[Any]
 Runner = Callable[[list[Array]], Sequence[Array]]
@@ -27,8 +27,7 @@ _STILL = 0.1  # of the largest output, at least: what is nearly the same for all
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
 _ROUNDS = 2  # random batches compared
 _SAMPLES = 32  # real inputs compared at most
-_MAX_ELEMENTS = 1 << 26  # of a value
-_MAX_MACS = 1 << 37
+_MAX_MACS = 1 << 35  # of a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +119,9 @@ class Imported:
             raise ModelError(
                 f"The imported {self.graph.name} differs from the original, run by {self.runtime}, by "
                 f"{worst.difference:.3g} (tolerated: {tolerance:.3g}).",
-                "This is a fault of the importer; please report the model.",
+                "This is a fault of the importer; please report the model."
+                if self.tolerance_factor <= TOLERANCE
+                else "Its quantization changes what it computes; give the float network that it was made from.",
             )
         return replace(self, check=Check(self.runtime, worst.difference, tolerance, random, real))
 
@@ -207,7 +208,9 @@ def imported(
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
     from thumbnet.graph.passes.dead_nodes import dead_nodes
 
-    _bounded(builder_graph)  # with the nodes that no output needs: the source's runtime computes those as well
+    _bounded(
+        builder_graph, batch or _BATCH
+    )  # with the nodes that no output needs: the source's runtime computes those as well
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes
@@ -215,12 +218,12 @@ def imported(
     return Imported(graph, ins, outs, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
 
 
-def _bounded(graph: Graph) -> None:
+def _bounded(graph: Graph, batch: int) -> None:
     """Raises `ModelError` for a network that would take memory or time without bounds to compare: files come from
     strangers."""
-    largest = max(graph.shapes.items(), key=lambda item: math.prod(item[1]))
-    if math.prod(largest[1]) > _MAX_ELEMENTS or graph.macs > _MAX_MACS:
+    numbers = batch * sum(math.prod(s) for s in graph.shapes.values())
+    if numbers > 2 * MAX_NUMBERS or batch * graph.macs > _MAX_MACS:
         raise ModelError(
-            f"{graph.name} takes {graph.macs} multiplications, and {math.prod(largest[1])} numbers in '{largest[0]}'.",
-            "No microcontroller runs networks of that size.",
+            f"{graph.name} takes {batch * graph.macs} multiplications for a batch of {batch}, and {numbers} numbers.",
+            "No microcontroller runs networks of that size; export it with a batch of 1.",
         )

@@ -21,6 +21,11 @@ class NotFoldedError(Exception):
     """The operation is none of those that are computed here."""
 
 
+def is_folded(op: str) -> bool:
+    """Whether an operation of constants is computed here."""
+    return op in _FOLDERS
+
+
 def folded(op: str, inputs: Sequence[Array], attributes: Attributes) -> Array:
     """The output of a node with constant inputs (those left out are empty arrays).
 

@@ -110,18 +110,6 @@ def standalone(data: bytes, where: str, folder: Path | None = None) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def inferred_shapes(data: bytes, where: str, folder: Path | None = None) -> Mapping[str, tuple[int | None, ...]]:
-    """For a file that `read_onnx` has accepted: the shapes that ONNX itself works out, as far as it can."""
-    import onnx
-
-    try:
-        model = onnx.shape_inference.infer_shapes(standalone(data, where, folder))
-    except Exception:  # its errors have no class in common; what it cannot tell is not told
-        return {}
-    ports = (_port(v) for v in (*model.graph.value_info, *model.graph.output) if v.type.HasField("tensor_type"))
-    return {p.name: p.shape for p in ports if p.shape is not None}
-
-
 def _first_line(e: Exception) -> str:
     return (str(e).splitlines() or [type(e).__name__])[0][:120]
 

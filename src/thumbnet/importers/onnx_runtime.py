@@ -1,52 +1,99 @@
-"""ONNX Runtime as the reference: it runs what the bounded reader has read of a file, and nothing else of it."""
+"""ONNX Runtime as the reference, in a process of its own: it runs what the bounded reader has read, and nothing else of
+a file; it may crash over that nevertheless, as it does over a Split with an output left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+import itertools
+import os
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import ModelError
+from thumbnet.importers.child import Child, ChildError
 
 Array = npt.NDArray[Any]
-_THREADS = 2
+
+_SCRIPT = Path(__file__).with_name("onnx_runtime_child.py")
+_LOAD_SECONDS, _RUN_SECONDS, _SHAPE_SECONDS = 120.0, 120.0, 60.0
+
+
+class _Server:
+    """The one process for all models, started when it is first needed, and again when it has ended."""
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._owner = 0
+        self.dropped: deque[str] = deque()  # models that nobody needs any more
+
+    def child(self) -> Child:
+        if self._child is None or not self._child.alive or self._owner != os.getpid():  # a fork must not share it
+            self._child, self._owner = Child(_SCRIPT), os.getpid()
+            self.dropped.clear()
+        return self._child
+
+    def drops(self) -> list[str]:
+        return [self.dropped.popleft() for _ in range(len(self.dropped))]
+
+
+_SERVER = _Server()
+_keys = itertools.count()
 
 
 class OnnxRunner:
-    """Runs a model given as bytes that hold all of it. Raises `ModelError` where ONNX Runtime refuses it."""
+    """Runs a model given as bytes that hold all of it. Raises `ModelError` where ONNX Runtime refuses it or fails."""
 
     def __init__(self, model: bytes, inputs: Sequence[str], outputs: Sequence[str], where: str) -> None:
-        try:
-            import onnxruntime
-        except ImportError as e:
+        if importlib.util.find_spec("onnxruntime") is None:
             raise ModelError(
                 "ONNX models are compared with ONNX Runtime, which is not installed.",
                 "Run: pip install 'thumbnet[onnx]'.",
-            ) from e
-        self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
-        self._inputs, self._outputs, self._where = tuple(inputs), list(outputs), where
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = _THREADS
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        # as the file says: fusions of quantizers, say, would round differently
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as e:  # its errors have no class in common
-            raise self._refused(e) from e
+            )
+        self._model, self._where = model, where
+        self._names = {"feeds": list(inputs), "fetches": list(outputs)}
+        self._key = f"{os.getpid()}-{next(_keys)}"
+        self._child: Child | None = None
+        self.runtime = "ONNX Runtime"
+        weakref.finalize(self, _SERVER.dropped.append, self._key)
+        self._loaded()
 
     def __call__(self, inputs: list[Array]) -> list[Array]:
-        feeds = {k: np.ascontiguousarray(x, np.float32) for k, x in zip(self._inputs, inputs, strict=True)}
+        child = self._loaded()
         try:
-            made = self._session.run(self._outputs, feeds)
-        except Exception as e:
+            return child.compute(_RUN_SECONDS, inputs, do="run", key=self._key, **self._names)
+        except ChildError as e:
             raise self._refused(e) from e
-        return [np.asarray(y, np.float32) for y in made]
 
-    def _refused(self, e: Exception) -> ModelError:
-        lines = str(e).splitlines() or [type(e).__name__]
-        return ModelError(f"{self._where}: {self.runtime} refuses it: {lines[0][:300]}", "Export the model again.")
+    def _loaded(self) -> Child:
+        """The process, with the model in it."""
+        child = _SERVER.child()
+        if child is not self._child:
+            path = child.work / "model.onnx"
+            path.write_bytes(self._model)
+            try:
+                answer = child.ask(_LOAD_SECONDS, do="load", key=self._key, path=str(path), drop=_SERVER.drops())
+            except ChildError as e:
+                raise self._refused(e) from e
+            self._child, self.runtime = child, f"ONNX Runtime {answer.get('version', '')}".strip()
+        return child
+
+    def _refused(self, e: ChildError) -> ModelError:
+        return ModelError(f"{self._where}: {self.runtime} {e}.", "Export the model again.")
+
+
+def inferred_shapes(model: bytes) -> Mapping[str, tuple[int | None, ...]]:
+    """The shapes of a model's values that ONNX itself works out, as far as it can. None: a size that is not fixed."""
+    child = _SERVER.child()
+    path = child.work / "model.onnx"
+    path.write_bytes(model)
+    try:
+        found = child.ask(_SHAPE_SECONDS, do="shapes", path=str(path))["shapes"]
+        return {str(k): tuple(int(d) or None for d in dims) for k, dims in found.items()}
+    except (ChildError, KeyError, TypeError, ValueError, AttributeError):
+        return {}

@@ -1,7 +1,8 @@
 """The process in which TensorFlow runs a SavedModel: turns it into ONNX, then computes what it is asked to.
 
 Started by `saved_model.py` as a script, so it imports nothing of ours. Arguments: the SavedModel's folder, and one to
-work in. It writes `model.onnx` there, then answers lines on its standard input, each with one line of JSON.
+work in. It answers lines on its standard input, each with one line of JSON. The first one makes it load the SavedModel
+and write `model.onnx`; the others ask to run it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 _OPSET = 17
 _SIGNATURE = "serving_default"
@@ -33,19 +34,19 @@ class _RefusedError(Exception):
 def main(folder: Path, work: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what TensorFlow prints is no answer
-    try:
-        model = _Model(folder, work)
-    except Exception as e:
-        _answer(answers, error=_told(e))
-        return
-    _answer(answers, **model.described)
+    model: _Model | None = None
     for line in sys.stdin:
         try:
-            model.run(work / line.strip())
+            if model is None:
+                model = _Model(folder, work)
+                answer = {"runtime": model.runtime}
+            else:
+                model.run(Path(json.loads(line)["path"]))
+                answer = {}
         except Exception as e:
-            _answer(answers, error=_told(e))
-        else:
-            _answer(answers)
+            answer = {"error": _told(e)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 class _Model:
@@ -78,7 +79,7 @@ class _Model:
         _ordered(made.graph.output, names[1])
         _rename(made.graph, dict(zip(names[0] + names[1], keys[0] + keys[1], strict=True)))
         (work / "model.onnx").write_bytes(made.SerializeToString())
-        self.described = {"runtime": f"TensorFlow {tf.__version__}", "inputs": len(names[0]), "outputs": len(names[1])}
+        self.runtime = f"TensorFlow {tf.__version__}"
 
     def run(self, path: Path) -> None:
         """`path` holds the inputs as i0, i1, …; the outputs replace them."""
@@ -132,11 +133,6 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
 def _told(e: Exception) -> str:
     lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
     return lines[0][:400]
-
-
-def _answer(stream: TextIO, **what: Any) -> None:
-    stream.write(json.dumps(what) + "\n")
-    stream.flush()
 
 
 if __name__ == "__main__":
