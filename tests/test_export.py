@@ -88,6 +88,7 @@ def test_c_has_the_sources_of_the_proof(layout: str, made: tuple[Path, Graph, In
     assert (out / "library.json").is_file()
     assert not (out / "library.properties").exists()
     assert not (out / "model.c").exists()
+    assert not (out / "zephyr").exists()
 
 
 def test_ethos_u_and_arm_nn(made: tuple[Path, Graph, IntegerGraph], tmp_path: Path) -> None:

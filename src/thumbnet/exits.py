@@ -11,27 +11,25 @@ from typing import Any, Literal, get_args
 from thumbnet import compiled
 from thumbnet.compiler import compile_model, optimized
 from thumbnet.errors import RunError, ThumbnetError, UnsupportedOpError, UsageError
-from thumbnet.exporters import ethos_u
+from thumbnet.exporters import ethos_u, owned
 from thumbnet.exporters.c import check_layout, lay_out, write_firmware
 from thumbnet.exporters.onnx_float import to_onnx
 from thumbnet.exporters.onnx_qdq import to_qdq
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.exporters.tflite_arm_nn import for_arm_nn
 from thumbnet.exporters.torch_module import to_torch
-from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
+from thumbnet.files import read_json
 from thumbnet.graph.graph import Graph
 from thumbnet.importers.quantized_models import load_integer_graph, load_quantized
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.kept import load_float_graph
 from thumbnet.result import Result
 from thumbnet.targets import load_target
-from thumbnet.version import __version__
 
 Format = Literal["tflite", "onnx", "onnx-float", "c", "cmsis-nn", "torch", "ethos-u", "arm-nn"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 FOLDER = "exports"  # in the run's directory: where exports go that are not told where to
-RECORD = "exported.json"  # in a folder that an export has written
 _NAMES: Mapping[Format, str] = {  # below `FOLDER`; those without a suffix are folders
     "tflite": "model.tflite",
     "onnx": "model.onnx",
@@ -42,8 +40,6 @@ _NAMES: Mapping[Format, str] = {  # below `FOLDER`; those without a suffix are f
     "ethos-u": "ethos-u",
     "arm-nn": "model_arm_nn.tflite",
 }
-_MAX_FILE_BYTES = 256 << 20
-_OURS = b"Thumbnet"  # what our files say of their producer
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,13 +151,13 @@ def _checked(format: str) -> Format:
 
 def _tflite(r: _Request) -> Made:
     model, notes = _tflite_model(r)
-    _write_file(r.out, model)
+    owned.write_file(r.out, model)
     return notes, {"bytes": len(model)}
 
 
 def _arm_nn(r: _Request) -> Made:
     model, notes = _tflite_model(r, for_arm_nn)
-    _write_file(r.out, model)
+    owned.write_file(r.out, model)
     return notes, {"bytes": len(model)}
 
 
@@ -179,28 +175,28 @@ def _tflite_model(r: _Request, rewrite: Rewrite = lambda graph: graph) -> tuple[
 
 def _onnx(r: _Request) -> Made:
     model = to_qdq(r.integer())
-    _write_file(r.out, model)
+    owned.write_file(r.out, model)
     note = "Images are [N, channels, height, width], in and out are floats in the model's real units."
     return (note, *_units(r)), {"bytes": len(model)}
 
 
 def _onnx_float(r: _Request) -> Made:
     model = to_onnx(r.floating())
-    _write_file(r.out, model)
+    owned.write_file(r.out, model)
     return _units(r), {"bytes": len(model)}
 
 
 def _torch(r: _Request) -> Made:
-    _write_folder(r.out, "torch", to_torch(r.floating()).files())
+    owned.write_folder(r.out, "torch", to_torch(r.floating()).files())
     return _units(r), {}
 
 
 def _ethos_u(r: _Request) -> Made:
     model, notes = _tflite_model(r)
-    _may_write(r.out)  # before minutes are spent
+    owned.may_write(r.out)  # before minutes are spent
     made = ethos_u.compile_for_ethos_u(model, r.accelerator)
     summary = (json.dumps(made.json(), indent=1) + "\n").encode()
-    _write_folder(r.out, "ethos-u", {"model_vela.tflite": made.model, "summary.json": summary})
+    owned.write_folder(r.out, "ethos-u", {"model_vela.tflite": made.model, "summary.json": summary})
     return (*notes, *made.lines()), made.json()
 
 
@@ -213,10 +209,10 @@ def _c(r: _Request) -> Made:
     facts = read_json(r.source / "result.json")
     target = load_target(str(facts["target"]))
     files = lay_out(texts, layout, name=str(facts["model"]), target=target)
-    _may_write(r.out)
-    _forget(r.out)
+    owned.may_write(r.out)
+    owned.forget(r.out)
     write_firmware(r.out, files)
-    _record(r.out, "c", list(files))
+    owned.record(r.out, "c", list(files))
     return (), {"layout": layout}
 
 
@@ -269,55 +265,6 @@ def _units(r: _Request) -> tuple[str, ...]:
     if facts.get("value_range") is not None:
         return ("It takes arrays as the data set has them, without any scaling.",)
     return (f"It takes (pixel / 255 − mean) / std with mean {mean} and std {std}.",)
-
-
-# --- what is written, and what is not overwritten
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", "Name a file.")
-    if path.exists() and not _is_ours(path):
-        raise UsageError(f"{path} exists and was not written by Thumbnet.", "Name another file, or remove that one.")
-    write_bytes_atomic(path, data)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether the file names Thumbnet as its producer, as our TFLite and ONNX files do."""
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        return False
-    data = path.read_bytes()
-    return _OURS in (data if data[4:8] == b"TFL3" else data[:64])
-
-
-def _write_folder(folder: Path, kind: str, files: Mapping[str, bytes]) -> None:
-    _may_write(folder)
-    _forget(folder)
-    for name, data in files.items():
-        write_bytes_atomic(folder / name, data)
-    _record(folder, kind, list(files))
-
-
-def _may_write(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file.", "Name a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).is_file():
-        raise UsageError(f"{folder} holds other files.", "Name a new folder, or empty this one.")
-
-
-def _forget(folder: Path) -> None:
-    """Removes what an earlier export has left in the folder, so that nothing of it mixes with the next."""
-    if not (folder / RECORD).is_file():
-        return
-    record = read_json(folder / RECORD)
-    for name in record.get("files", []) if isinstance(record, dict) else []:
-        path = Path(str(name))
-        if not path.is_absolute() and ".." not in path.parts:
-            (folder / path).unlink(missing_ok=True)
-
-
-def _record(folder: Path, kind: str, files: list[str]) -> None:
-    write_json_atomic(folder / RECORD, {"thumbnet": __version__, "format": kind, "files": sorted(files)})
 
 
 def _texts(folder: Path) -> dict[str, str]:

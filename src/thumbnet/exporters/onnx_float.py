@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from thumbnet.errors import UnsupportedOpError
 from thumbnet.exporters.onnx_model import OnnxModel
 from thumbnet.graph.graph import Graph, Node, Shape
+from thumbnet.graph.ops import op_of
 
 
 class FloatWriter:
@@ -99,7 +101,16 @@ def _convolution(w: FloatWriter, node: Node) -> None:
 
 
 def _conv_transpose2d(w: FloatWriter, node: Node) -> None:
-    w.emit(node, "ConvTranspose", [*w.inputs(node), *w.weights(node, "weight", "bias")], **_window(node))
+    """Rows and columns that no window meets, where the padding is negative, come from zeros behind the input."""
+    (x,) = w.inputs(node)
+    stride = [int(s) for s in node.attrs["stride"]]
+    top, left, *ends = (int(p) for p in node.attrs["padding"])
+    more = [max(0, -(end // s)) for end, s in zip(ends, stride, strict=True)]
+    if any(more):
+        x = _padded(w, node, x, (0, 0, *more), 0.0)
+    pads = [top, left, *(end + n * s for end, n, s in zip(ends, more, stride, strict=True))]
+    weight = w.model.constant(f"{node.name}.weight", node.weights["weight"].transpose(1, 0, 2, 3), np.float32)
+    w.emit(node, "ConvTranspose", [x, weight, *w.weights(node, "bias")], strides=stride, pads=pads)
 
 
 def _dense(w: FloatWriter, node: Node) -> None:
@@ -135,9 +146,8 @@ def _padded(w: FloatWriter, node: Node, x: str, padding: Sequence[int], value: f
 
 def _pad(w: FloatWriter, node: Node) -> None:
     top, left, bottom, right = (int(p) for p in node.attrs["padding"])
-    w.emit(
-        node, "Pad", [*w.inputs(node), w.model.integers(f"{node.name}.padding", [0, 0, top, left, 0, 0, bottom, right])]
-    )
+    amounts = w.model.integers(f"{node.name}.padding", [0, 0, top, left, 0, 0, bottom, right])
+    w.emit(node, "Pad", [*w.inputs(node), amounts], mode=str(node.attrs.get("mode", "constant")))
 
 
 def _global_avg_pool(w: FloatWriter, node: Node) -> None:
@@ -164,32 +174,37 @@ def _silu(w: FloatWriter, node: Node) -> None:
     w.emit(node, "Mul", [x, w.model.node("Sigmoid", [x], f"{node.name}/sigmoid")])
 
 
-def _alpha(op: str, default: float | None = None) -> Spelling:
-    def spell(w: FloatWriter, node: Node) -> None:
-        alpha = node.attrs["alpha"] if default is None else node.attrs.get("alpha", default)
-        w.emit(node, op, w.inputs(node), alpha=float(alpha))
-
-    return spell
-
-
 def _clip(w: FloatWriter, node: Node) -> None:
     low, high = (float(node.attrs[k]) for k in ("low", "high"))
     w.emit(node, "Clip", [*w.inputs(node), *w.scalars(node, low, high)])
 
 
 def _prelu(w: FloatWriter, node: Node) -> None:
-    """Slopes per channel [C], or one."""
-    slope = node.weights["weight"].reshape(-1, *[1] * (len(w.shape(node.name)) - 1))
+    slope = node.weights["slope"].reshape(-1, *[1] * (len(w.shape(node.name)) - 1))
     w.emit(node, "PRelu", [*w.inputs(node), w.model.constant(f"{node.name}.slope", slope, np.float32)])
 
 
-def _reduce(w: FloatWriter, node: Node) -> None:
-    op = {"mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}[str(node.attrs["kind"])]
-    axes, keep = [int(a) + 1 for a in node.attrs["axes"]], int(bool(node.attrs.get("keepdims")))
-    if op == "ReduceSum":  # the first of them whose axes became an input
-        w.emit(node, op, [*w.inputs(node), w.model.integers(f"{node.name}.axes", axes)], keepdims=keep)
-    else:
-        w.emit(node, op, w.inputs(node), axes=axes, keepdims=keep)
+def _softmax(op: str) -> Spelling:
+    return lambda w, node: w.emit(node, op, w.inputs(node), axis=int(node.attrs.get("axis", 0)) + 1)
+
+
+def _reduction(op: str) -> Spelling:
+    def spell(w: FloatWriter, node: Node) -> None:
+        axes, keep = [int(a) + 1 for a in node.attrs["axes"]], int(bool(node.attrs.get("keepdims")))
+        single = not keep and len(axes) == len(w.shape(node.inputs[0]))  # then a sample is one number, of shape (1,)
+        options = {"keepdims": 1 if single else keep}
+        inputs = w.inputs(node)
+        if op == "ReduceSum":  # the first of them whose axes became an input
+            inputs = [*inputs, w.model.integers(f"{node.name}.axes", axes)]
+        else:
+            options["axes"] = axes  # type: ignore[assignment]
+        if single:
+            whole = w.model.node(op, inputs, f"{node.name}/reduced", **options)
+            w.emit(node, "Reshape", [whole, w.model.integers(f"{node.name}.shape", [0, 1])])
+        else:
+            w.emit(node, op, inputs, **options)
+
+    return spell
 
 
 # --- values that move
@@ -216,16 +231,34 @@ def _reshape(w: FloatWriter, node: Node) -> None:
 
 
 def _resize(w: FloatWriter, node: Node) -> None:
-    """By factors, as the batch is free; torch's nearest neighbour reads pixel ⌊i · in / out⌋."""
-    before, after = w.shape(node.inputs[0]), w.shape(node.name)
+    """By factors, as the batch is free. The nearest pixel: by its index, unless all runtimes agree on which it is."""
+    before, after = w.shape(node.inputs[0])[1:], w.shape(node.name)[1:]
+    kind = "align_corners" if node.attrs.get("align_corners") else "asymmetric"
+    kind = "half_pixel" if node.attrs.get("half_pixel_centers") else kind
+    options = {"mode": "linear", "coordinate_transformation_mode": kind}
     if str(node.attrs.get("mode", "nearest")) == "nearest":
-        mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    else:
-        kind = "align_corners" if node.attrs.get("align_corners") else "asymmetric"
-        kind = "half_pixel" if node.attrs.get("half_pixel_centers") else kind
-        mode = {"mode": "linear", "coordinate_transformation_mode": kind}
-    scales = w.model.constant(f"{node.name}.scales", resize_factors(before[1:], after[1:]), np.float32)
-    w.emit(node, "Resize", [*w.inputs(node), "", scales], **mode)
+        if kind == "align_corners" or any(m % n for n, m in zip(before, after, strict=True)):
+            _picked(w, node)
+            return
+        options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    scales = w.model.constant(f"{node.name}.scales", resize_factors(before, after), np.float32)
+    w.emit(node, "Resize", [*w.inputs(node), "", scales], **options)
+
+
+def _picked(w: FloatWriter, node: Node) -> None:
+    (x,) = w.inputs(node)
+    rows, columns = nearest_pixels(node, w.shape(node.inputs[0]))
+    x = w.model.node("Gather", [x, w.model.integers(f"{node.name}.rows", rows)], f"{node.name}/rows", axis=2)
+    w.emit(node, "Gather", [x, w.model.integers(f"{node.name}.columns", columns)], axis=3)
+
+
+def nearest_pixels(node: Node, shape: Shape) -> tuple[list[int], list[int]]:
+    """Which rows and columns a resize to the nearest pixel takes: those that it takes of an image of its indices."""
+    height, width = shape[1:]
+    rows, columns = torch.arange(height).float().reshape(-1, 1), torch.arange(width).float()
+    image = torch.stack([rows.expand(height, width), columns.expand(height, width)])[None]
+    taken = op_of(node).forward(node, {}, [image])[0]
+    return taken[0, :, 0].int().tolist(), taken[1, 0].int().tolist()
 
 
 def resize_factors(before: Sequence[int], after: Sequence[int]) -> list[np.float32]:
@@ -250,7 +283,10 @@ SPELLINGS: Mapping[str, Spelling] = {
     "mul": _plain("Mul"),
     "maximum": _plain("Max"),
     "minimum": _plain("Min"),
-    "reduce": _reduce,
+    "mean": _reduction("ReduceMean"),
+    "sum": _reduction("ReduceSum"),
+    "reduce_max": _reduction("ReduceMax"),
+    "reduce_min": _reduction("ReduceMin"),
     "concat": _axis("Concat"),
     "slice": _slice,
     "max_pool2d": _pool,
@@ -265,11 +301,11 @@ SPELLINGS: Mapping[str, Spelling] = {
     "silu": _silu,
     "abs": _plain("Abs"),
     "clip": _clip,
-    "elu": _alpha("Elu", 1.0),
-    "leaky_relu": _alpha("LeakyRelu"),
+    "elu": _plain("Elu"),
+    "leaky_relu": lambda w, node: w.emit(node, "LeakyRelu", w.inputs(node), alpha=float(node.attrs["alpha"])),
     "prelu": _prelu,
-    "softmax": _plain("Softmax", axis=1),
-    "log_softmax": _plain("LogSoftmax", axis=1),
+    "softmax": _softmax("Softmax"),
+    "log_softmax": _softmax("LogSoftmax"),
     "pad": _pad,
     "flatten": _plain("Flatten", axis=1),
     "reshape": _reshape,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import UnsupportedOpError
+from thumbnet.exporters.onnx_float import nearest_pixels
 from thumbnet.exporters.torch_names import number, numbers
 from thumbnet.graph.graph import Graph, Node, Shape
 
@@ -101,16 +102,26 @@ def _convolution(s: Site) -> Spelled:
 
 
 def _conv_transpose2d(s: Site) -> Spelled:
-    """What PyTorch cuts off alike on opposite sides, its layer does; else the whole output is cut by a slice."""
-    weight, bias = s.node.weights["weight"], s.node.weights.get("bias")
-    padding, uneven = _plain_padding(s.attr("padding", (0, 0, 0, 0)))
-    options = _options(stride=numbers(s.attr("stride")), padding=padding, bias=str(bias is not None))
-    layer = f"nn.ConvTranspose2d({s.shape[0]}, {weight.shape[1]}, {numbers(weight.shape[2:])}{options})"
-    value = f"self.{s.layer}({s.x})"
-    if uneven:
-        top, left, _, _ = (int(p) for p in s.attr("padding"))
-        value += f"[:, :, {top}:{top + s.out[1]}, {left}:{left + s.out[2]}]"
-    return Spelled(s.activated(value), layer, dict(s.node.weights))
+    """What PyTorch's layer can cut off and add, it does; else the whole output is cut by a slice."""
+    weights = dict(s.node.weights)
+    weights["weight"] = weights["weight"].transpose(1, 0, 2, 3)
+    inputs, outputs, *kernel = weights["weight"].shape
+    stride, (top, left, bottom, right) = [int(v) for v in s.attr("stride")], (int(p) for p in s.attr("padding"))
+    added = (top - bottom, left - right)
+    plain = all(0 <= n < step for n, step in zip(added, stride, strict=True))
+    options = _options(
+        stride=numbers(stride),
+        padding=numbers((top, left)) if plain else "0",
+        output_padding=numbers(added) if plain else "0",
+        bias=str("bias" in weights),
+    )
+    layer = f"nn.ConvTranspose2d({inputs}, {outputs}, {numbers(kernel)}{options})"
+    if plain:
+        return Spelled(s.activated(f"self.{s.layer}({s.x})"), layer, weights)
+    rows, columns = (max(0, -(end // step)) for end, step in zip((bottom, right), stride, strict=True))
+    x = f"F.pad({s.x}, (0, {columns}, 0, {rows}))" if rows or columns else s.x
+    value = f"self.{s.layer}({x})[:, :, {top}:{top + s.out[1]}, {left}:{left + s.out[2]}]"
+    return Spelled(s.activated(value), layer, weights)
 
 
 def _dense(s: Site) -> Spelled:
@@ -128,7 +139,7 @@ def _batch_norm(s: Site) -> Spelled:
 
 
 def _prelu(s: Site) -> Spelled:
-    weight = s.node.weights["weight"].reshape(-1)
+    weight = s.node.weights["slope"].reshape(-1)
     return Spelled(f"self.{s.layer}({s.x})", f"nn.PReLU({weight.size})", {"weight": weight})
 
 
@@ -160,11 +171,14 @@ def _global_avg_pool(s: Site) -> Spelled:
     return Spelled(f"{s.x}.mean((2, 3){', keepdim=True' if s.attr('keepdims') else ''})")
 
 
-def _reduce(s: Site) -> Spelled:
-    kind = str(s.attr("kind"))
-    name = {"mean": "mean", "sum": "sum", "max": "amax", "min": "amin"}[kind]
-    axes = [int(a) + 1 for a in s.attr("axes")]
-    return Spelled(f"{s.x}.{name}({axes}{', keepdim=True' if s.attr('keepdims') else ''})")
+def _reduction(name: str) -> Spelling:
+    def spell(s: Site) -> Spelled:
+        axes, keep = tuple(int(a) + 1 for a in s.attr("axes")), bool(s.attr("keepdims"))
+        value = f"{s.x}.{name}({axes}{', keepdim=True' if keep else ''})"
+        single = not keep and len(axes) == len(s.shape)  # then a sample is one number, of shape (1,)
+        return Spelled(f"{value}.reshape(-1, 1)" if single else value)
+
+    return spell
 
 
 # --- value by value
@@ -199,7 +213,8 @@ def _slice(s: Site) -> Spelled:
 
 def _pad(s: Site) -> Spelled:
     top, left, bottom, right = (int(p) for p in s.attr("padding"))
-    return Spelled(f"F.pad({s.x}, ({left}, {right}, {top}, {bottom}))")
+    mode = ', mode="reflect"' if s.attr("mode") == "reflect" else ""
+    return Spelled(f"F.pad({s.x}, ({left}, {right}, {top}, {bottom}){mode})")
 
 
 def _reshape(s: Site) -> Spelled:
@@ -211,15 +226,19 @@ def _transpose(s: Site) -> Spelled:
 
 
 def _resize(s: Site) -> Spelled:
-    size = f"({s.out[1]}, {s.out[2]})"
+    height, width = s.out[1:]
+    aligned, centred = bool(s.attr("align_corners")), bool(s.attr("half_pixel_centers"))
     if str(s.attr("mode", "nearest")) == "nearest":
-        return Spelled(f'F.interpolate({s.x}, {size}, mode="nearest")')
-    if not (s.attr("align_corners") or s.attr("half_pixel_centers")):
-        raise UnsupportedOpError(
-            "resize", s.node.name, "PyTorch interpolates with aligned corners or half-pixel centres only; use these."
-        )
-    aligned = bool(s.attr("align_corners"))
-    return Spelled(f'F.interpolate({s.x}, {size}, mode="bilinear", align_corners={aligned})')
+        if not aligned and not centred:
+            return Spelled(f'F.interpolate({s.x}, ({height}, {width}), mode="nearest")')
+        rows, columns = nearest_pixels(s.node, s.shape)
+        return Spelled(f"{s.x}[:, :, {rows}][:, :, :, {columns}]")
+    if aligned or centred:
+        return Spelled(f'F.interpolate({s.x}, ({height}, {width}), mode="bilinear", align_corners={aligned})')
+    # pixels at i · in / out, which PyTorch has for aligned corners alone: with one more on either side of both
+    wide = f'F.pad({s.x}, (0, 1, 0, 1), mode="replicate")'
+    resized = f'F.interpolate({wide}, ({height + 1}, {width + 1}), mode="bilinear", align_corners=True)'
+    return Spelled(f"{resized}[:, :, :-1, :-1]")
 
 
 SPELLINGS: Mapping[str, Spelling] = {
@@ -232,12 +251,15 @@ SPELLINGS: Mapping[str, Spelling] = {
     "add": _operator("+"),
     "sub": _operator("-"),
     "mul": _operator("*"),
-    "maximum": _function("torch.maximum({0}, {1})"),
-    "minimum": _function("torch.minimum({0}, {1})"),
+    "maximum": lambda s: Spelled(s.activated(f"torch.maximum({s.inputs[0]}, {s.inputs[1]})")),
+    "minimum": lambda s: Spelled(s.activated(f"torch.minimum({s.inputs[0]}, {s.inputs[1]})")),
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "global_avg_pool": _global_avg_pool,
-    "reduce": _reduce,
+    "mean": _reduction("mean"),
+    "sum": _reduction("sum"),
+    "reduce_max": _reduction("amax"),
+    "reduce_min": _reduction("amin"),
     "relu": _function("F.relu({0})"),
     "relu6": _function("F.relu6({0})"),
     "hard_swish": _function("F.hardswish({0})"),
@@ -247,10 +269,10 @@ SPELLINGS: Mapping[str, Spelling] = {
     "silu": _function("F.silu({0})"),
     "abs": _function("{0}.abs()"),
     "clip": _clip,
-    "elu": lambda s: Spelled(f"F.elu({s.x}, {number(s.attr('alpha', 1.0))})"),
+    "elu": _function("F.elu({0})"),
     "leaky_relu": lambda s: Spelled(f"F.leaky_relu({s.x}, {number(s.attr('alpha'))})"),
-    "softmax": _function("F.softmax({0}, 1)"),
-    "log_softmax": _function("F.log_softmax({0}, 1)"),
+    "softmax": lambda s: Spelled(f"F.softmax({s.x}, {int(s.attr('axis', 0)) + 1})"),
+    "log_softmax": lambda s: Spelled(f"F.log_softmax({s.x}, {int(s.attr('axis', 0)) + 1})"),
     "concat": _concat,
     "slice": _slice,
     "pad": _pad,
