@@ -1,0 +1,271 @@
+"""Keras models → the float graph, without TensorFlow: `.keras` and `.h5` files of all ages, and live models.
+
+A file is read into values, made anew layer by layer from tables (`thumbnet.importers.keras_build`), and walked as a live
+model is. Keras itself then says what the network computes, and the graph must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
+from thumbnet.importers.builder import Builder, Origin, Value
+from thumbnet.importers.imported import Array, Imported, Runner, imported
+from thumbnet.importers.keras_activations import ACTIVATIONS
+from thumbnet.importers.keras_build import ModelBuilder, keras_module, kind_of, refusal
+from thumbnet.importers.keras_call import Call, Handler, Result, pair
+from thumbnet.importers.keras_classes import CHECKED, LAYERS, OPERATIONS, REFUSED
+from thumbnet.importers.keras_config import LayerSpec, ModelSpec, model_spec
+from thumbnet.importers.keras_file import read_keras
+from thumbnet.importers.keras_layers import WEIGHTED
+from thumbnet.importers.keras_ops import OPERATIONS as OPERATION_HANDLERS
+from thumbnet.importers.keras_values import VALUES
+from thumbnet.importers.layers import same_padding
+from thumbnet.importers.report import NodeReport
+
+LAYER_HANDLERS: dict[str, Handler] = {**WEIGHTED, **ACTIVATIONS, **VALUES}
+Apply = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Node, layer or operation, arguments → outputs."""
+
+
+def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Imported:
+    """The graph of a `.keras` or `.h5` file, or of a live `keras.Model`, checked against Keras.
+
+    `input_shape` is needed where the model leaves sizes open, in its own axes and without the batch. Raises
+    `ModelError` for files that are no whole, harmless Keras model, `UnsupportedOpError` for layers that Thumbnet lacks.
+    """
+    shape = None if input_shape is None else tuple(int(d) for d in input_shape)
+    name = ""
+    if isinstance(model, str | Path):
+        file = read_keras(Path(model))
+        spec = model_spec(file.config)
+        refused = [layer for layer in _all_layers(spec) if not _known(layer, LAYERS)]
+        if refused:
+            raise refusal(refused[0])
+        name, model = file.name, ModelBuilder(keras_module(), file, LAYERS, shape).loaded(spec)
+    elif not isinstance(model, keras_module().Model):
+        raise ModelError(f"A {type(model).__name__} is no Keras model.", "Give a keras.Model, or a file of one.")
+    model = _functional(_fixed(model, shape))
+    builder, inputs, outputs = _built(model, name or model.name, _handled)
+    runtime = f"Keras {keras_module().__version__} ({keras_module().backend.backend()})"
+    return imported(builder.graph(outputs), inputs, outputs, _runner(model), runtime)
+
+
+def check_keras(path: Path) -> list[NodeReport]:
+    """What is supported of a file's layers, all of them. Raises `ModelError` where it cannot be read at all.
+
+    Where a class is unknown, shapes behind it are, too: the others are then told by their class only ("unchecked").
+    """
+    file = read_keras(path)
+    spec = model_spec(file.config)
+    if all(_known(layer, CHECKED) for layer in _all_layers(spec)):
+        keras = keras_module()
+        reports: list[NodeReport] = []
+        try:
+            model = _functional(ModelBuilder(keras, file, CHECKED).loaded(spec))
+        except UnsupportedOpError as e:
+            return _by_class(spec, e)
+        _built(model, file.name, lambda c: _reported(c, reports))
+        return reports
+    return _by_class(spec, None)
+
+
+def _by_class(spec: ModelSpec, found: UnsupportedOpError | None) -> list[NodeReport]:
+    reports = []
+    for layer in _all_layers(spec):
+        known = _known(layer, LAYERS) and (found is None or found.node != layer.name)
+        error = found if found is not None and found.node == layer.name else refusal(layer)
+        why = "Its class is supported; its settings could not be checked."
+        reports.append(
+            NodeReport(layer.name, layer.kind, "unchecked" if known else "refused", why if known else error.hint)
+        )
+    return reports
+
+
+def _all_layers(spec: ModelSpec) -> list[LayerSpec]:
+    return [
+        found
+        for layer in spec.layers
+        for found in (_all_layers(layer.model) if layer.model is not None else [layer])
+        if found.kind != "InputLayer"
+    ]
+
+
+def _known(layer: LayerSpec, classes: frozenset[str]) -> bool:
+    if layer.module == "custom":
+        return False
+    if layer.is_operation:
+        return layer.kind in OPERATIONS
+    return layer.kind in ("TFOpLambda", "SlicingOpLambda") or kind_of(layer) in classes
+
+
+# --- the walk
+
+
+def _functional(model: Any) -> Any:
+    """The functional model within a sequential one. Raises for models whose call is code."""
+    if hasattr(model, "_functional"):
+        model = model._functional
+    if model is None or not hasattr(model, "_nodes_by_depth"):
+        raise ModelError(
+            "The model's layers cannot be followed: its class computes in code of its own, or it has not been built.",
+            "Build it with the functional API (keras.Model(inputs, outputs)), call model.build(), or export it to ONNX.",
+        )
+    return model
+
+
+def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
+    """The same model on inputs of a fixed size."""
+    functional = _functional(model)
+    open_inputs = [x for x in functional.inputs if None in tuple(x.shape)[1:]]
+    if not open_inputs:
+        return model
+    if shape is None or len(functional.inputs) != 1:
+        raise ModelError(
+            f"The input '{open_inputs[0].name}' has the shape {tuple(open_inputs[0].shape)[1:]}, with sizes left open.",
+            "Give the size with which the network is to run (`--input-shape`, `input_shape=`).",
+        )
+    keras = keras_module()
+    x = keras.Input(shape=shape, dtype="float32")
+    return keras.Model(x, model(x), name=model.name)
+
+
+def walked(model: Any, inputs: Sequence[Any], apply: Apply) -> list[Any]:
+    """Outputs of a functional model, whose layers and operations are applied in order; models within it are entered."""
+    tree = keras_module().tree
+    known = {id(t): v for t, v in zip(model.inputs, inputs, strict=True)}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if not node.operation or node.is_input:
+                continue
+            args, kwargs = node.arguments.fill_in(known)
+            op = node.operation
+            if hasattr(op, "_functional") or hasattr(op, "_nodes_by_depth"):
+                inner = _functional(op)
+                given = [known[id(t)] for t in node.input_tensors]
+                outputs = walked(inner, given, apply)
+            else:
+                outputs = tree.flatten(apply(node, op, args, kwargs))
+            known.update({id(t): v for t, v in zip(node.outputs, outputs, strict=True)})
+    return [known[id(t)] for t in model.outputs]
+
+
+def _built(
+    model: Any, name: str, convert: Callable[[Call], Result]
+) -> tuple[Builder, list[Value], list[Value]]:
+    first = any(getattr(o, "data_format", None) == "channels_first" for o in model.operations)
+    builder = Builder(name, channels_last=not first)
+    inputs = [builder.input(t.name, _shape(t)) for t in model.inputs]
+
+    def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
+        call = Call(builder, Origin(type(op).__name__, op.name), op, args, kwargs, tuple(_shape(t) for t in node.outputs))
+        return convert(call)
+
+    outputs = walked(model, inputs, apply)
+    origin = Origin("output", f"{name}.output")
+    return builder, inputs, [builder.output(origin, v) for v in outputs]
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    shape = tuple(tensor.shape)[1:]
+    if None in shape:
+        raise ModelError(f"A value of shape {shape} has sizes left open.", "Give the network inputs of a fixed size.")
+    return tuple(int(d) for d in shape)
+
+
+def _handled(c: Call) -> Result:
+    keras, kind = keras_module(), c.origin.op
+    if c.kwargs.get("training") is True:
+        raise c.origin.refuse("It runs as in training always (training=True); call it without.")
+    ours = type(c.op).__module__.split(".")[0] == "keras"
+    table = LAYER_HANDLERS if isinstance(c.op, keras.layers.Layer) else OPERATION_HANDLERS
+    if not ours or kind not in table:
+        raise c.origin.refuse(REFUSED.get(kind, "") if ours else "Layers with code of their own are not supported.")
+    made = table[kind](c)
+    for value, shape in zip(made if isinstance(made, list) else [made], c.shapes, strict=True):
+        if value.shape != shape:
+            raise ModelError(f"'{c.origin.name}' ({kind}) gives {shape}, but was understood to give {value.shape}.")
+    return made
+
+
+def _reported(c: Call, reports: list[NodeReport]) -> Result:
+    """As `_handled`, but goes on behind what is refused with a new value of the right shape."""
+    try:
+        made = _handled(c)
+    except ThumbnetError as e:
+        reports.append(NodeReport(c.origin.name, c.origin.op, "refused", e.hint or e.message))
+        return [c.b.input(f"{c.origin.name}.refused", shape) for shape in c.shapes]
+    reports.append(NodeReport(c.origin.name, c.origin.op, "supported", ""))
+    return made
+
+
+# --- Keras itself
+
+
+def _runner(model: Any) -> Runner:
+    keras = keras_module()
+    uneven = _uneven_pools(model)
+
+    def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _averaged(op, args[0]) if op in uneven else op(*args, **kwargs)
+
+    def run(inputs: list[Array]) -> list[Array]:
+        given = [keras.ops.convert_to_tensor(np.asarray(x, np.float32)) for x in inputs]
+        with _no_gradients(keras):
+            if uneven:
+                outputs = walked(model, given, apply)
+            else:
+                packed = keras.tree.pack_sequence_as(model._inputs_struct, given)
+                outputs = keras.tree.flatten(model(packed, training=False))
+            return [np.asarray(keras.ops.convert_to_numpy(y)) for y in outputs]
+
+    return run
+
+
+def _no_gradients(keras: Any) -> Any:
+    import contextlib
+
+    import torch
+
+    return torch.no_grad() if keras.backend.backend() == "torch" else contextlib.nullcontext()
+
+
+def _uneven_pools(model: Any) -> set[Any]:
+    """Averages over windows with uneven SAME padding: Keras on torch counts repeated border values there, where
+    TensorFlow and JAX, in which networks are trained, leave padding out."""
+    found = set()
+
+    def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if type(op).__name__ in ("AveragePooling1D", "AveragePooling2D") and op.padding == "same":
+            shape = tuple(args[0].shape)[1:]
+            space = shape[1:] if op.data_format == "channels_first" else shape[:-1]
+            size = (1, *space) if len(space) == 1 else space
+            top, left, bottom, right = same_padding(size, pair(op.pool_size), pair(op.strides))
+            if (top, left) != (bottom, right):
+                found.add(op)
+        return list(node.outputs)
+
+    walked(model, model.inputs, apply)
+    return found
+
+
+def _averaged(op: Any, x: Any) -> Any:
+    """SAME average pooling of TensorFlow: sums of padded windows over the counts of what is not padding."""
+    keras = keras_module()
+    ops, first = keras.ops, op.data_format == "channels_first"
+    rank = len(x.shape) - 2
+    kernel, stride = (pair(v)[2 - rank :] for v in (op.pool_size, op.strides))
+    space = tuple(x.shape)[2:] if first else tuple(x.shape)[1:-1]
+    pads = same_padding((1, *space)[-2:], pair(op.pool_size), pair(op.strides))
+    around = [(pads[k], pads[k + 2]) for k in (0, 1)][2 - rank :]
+    width = [(0, 0), (0, 0), *around] if first else [(0, 0), *around, (0, 0)]
+
+    def pooled(v: Any) -> Any:
+        padded = ops.pad(v, width)
+        return ops.average_pool(padded, kernel, stride, padding="valid", data_format=op.data_format)
+
+    return ops.divide(pooled(x), pooled(ops.ones_like(x)))
