@@ -1,7 +1,7 @@
 """Keras models → the float graph, without TensorFlow: `.keras` and `.h5` files of all ages, and live models.
 
-A file is read into values, made anew layer by layer from tables (`thumbnet.importers.keras_build`), and walked as a live
-model is. Keras itself then says what the network computes, and the graph must agree.
+A file is read into values, made anew layer by layer from tables (`thumbnet.importers.keras_build`), and walked as a
+live model is. Keras itself then says what the network computes, and the graph must agree.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
 from thumbnet.importers.builder import Builder, Origin, Value
-from thumbnet.importers.imported import Array, Imported, Runner, imported
+from thumbnet.importers.imported import Imported, imported
 from thumbnet.importers.keras_activations import ACTIVATIONS
-from thumbnet.importers.keras_build import ModelBuilder, keras_module, kind_of, refusal
-from thumbnet.importers.keras_call import Call, Handler, Result, pair
-from thumbnet.importers.keras_classes import CHECKED, LAYERS, OPERATIONS, REFUSED
+from thumbnet.importers.keras_backend import keras_module
+from thumbnet.importers.keras_build import ModelBuilder
+from thumbnet.importers.keras_call import Call, Handler, Result
+from thumbnet.importers.keras_classes import CHECKED, LAYERS, OPERATIONS, REFUSED, kind_of, refusal
 from thumbnet.importers.keras_config import LayerSpec, ModelSpec, model_spec
 from thumbnet.importers.keras_file import read_keras
 from thumbnet.importers.keras_layers import WEIGHTED
 from thumbnet.importers.keras_ops import OPERATIONS as OPERATION_HANDLERS
 from thumbnet.importers.keras_values import VALUES
-from thumbnet.importers.layers import same_padding
+from thumbnet.importers.keras_walk import functional, runner, walked
 from thumbnet.importers.report import NodeReport
 
 LAYER_HANDLERS: dict[str, Handler] = {**WEIGHTED, **ACTIVATIONS, **VALUES}
-Apply = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
-"""Node, layer or operation, arguments → outputs."""
 
 
 def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Imported:
@@ -49,10 +46,10 @@ def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Import
         name, model = file.name, ModelBuilder(keras_module(), file, LAYERS, shape).loaded(spec)
     elif not isinstance(model, keras_module().Model):
         raise ModelError(f"A {type(model).__name__} is no Keras model.", "Give a keras.Model, or a file of one.")
-    model = _functional(_fixed(model, shape))
+    model = functional(_fixed(model, shape))
     builder, inputs, outputs = _built(model, name or model.name, _handled)
     runtime = f"Keras {keras_module().__version__} ({keras_module().backend.backend()})"
-    return imported(builder.graph(outputs), inputs, outputs, _runner(model), runtime)
+    return imported(builder.graph(outputs), inputs, outputs, runner(model), runtime)
 
 
 def check_keras(path: Path) -> list[NodeReport]:
@@ -66,7 +63,7 @@ def check_keras(path: Path) -> list[NodeReport]:
         keras = keras_module()
         reports: list[NodeReport] = []
         try:
-            model = _functional(ModelBuilder(keras, file, CHECKED).loaded(spec))
+            model = functional(ModelBuilder(keras, file, CHECKED).loaded(spec))
         except UnsupportedOpError as e:
             return _by_class(spec, e)
         _built(model, file.name, lambda c: _reported(c, reports))
@@ -106,25 +103,13 @@ def _known(layer: LayerSpec, classes: frozenset[str]) -> bool:
 # --- the walk
 
 
-def _functional(model: Any) -> Any:
-    """The functional model within a sequential one. Raises for models whose call is code."""
-    if hasattr(model, "_functional"):
-        model = model._functional
-    if model is None or not hasattr(model, "_nodes_by_depth"):
-        raise ModelError(
-            "The model's layers cannot be followed: its class computes in code of its own, or it has not been built.",
-            "Build it with the functional API (keras.Model(inputs, outputs)), call model.build(), or export it to ONNX.",
-        )
-    return model
-
-
 def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
     """The same model on inputs of a fixed size."""
-    functional = _functional(model)
-    open_inputs = [x for x in functional.inputs if None in tuple(x.shape)[1:]]
+    inner = functional(model)
+    open_inputs = [x for x in inner.inputs if None in tuple(x.shape)[1:]]
     if not open_inputs:
         return model
-    if shape is None or len(functional.inputs) != 1:
+    if shape is None or len(inner.inputs) != 1:
         raise ModelError(
             f"The input '{open_inputs[0].name}' has the shape {tuple(open_inputs[0].shape)[1:]}, with sizes left open.",
             "Give the size with which the network is to run (`--input-shape`, `input_shape=`).",
@@ -134,35 +119,15 @@ def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
     return keras.Model(x, model(x), name=model.name)
 
 
-def walked(model: Any, inputs: Sequence[Any], apply: Apply) -> list[Any]:
-    """Outputs of a functional model, whose layers and operations are applied in order; models within it are entered."""
-    tree = keras_module().tree
-    known = {id(t): v for t, v in zip(model.inputs, inputs, strict=True)}
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if not node.operation or node.is_input:
-                continue
-            args, kwargs = node.arguments.fill_in(known)
-            op = node.operation
-            if hasattr(op, "_functional") or hasattr(op, "_nodes_by_depth"):
-                inner = _functional(op)
-                given = [known[id(t)] for t in node.input_tensors]
-                outputs = walked(inner, given, apply)
-            else:
-                outputs = tree.flatten(apply(node, op, args, kwargs))
-            known.update({id(t): v for t, v in zip(node.outputs, outputs, strict=True)})
-    return [known[id(t)] for t in model.outputs]
-
-
-def _built(
-    model: Any, name: str, convert: Callable[[Call], Result]
-) -> tuple[Builder, list[Value], list[Value]]:
+def _built(model: Any, name: str, convert: Callable[[Call], Result]) -> tuple[Builder, list[Value], list[Value]]:
     first = any(getattr(o, "data_format", None) == "channels_first" for o in model.operations)
     builder = Builder(name, channels_last=not first)
     inputs = [builder.input(t.name, _shape(t)) for t in model.inputs]
 
     def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
-        call = Call(builder, Origin(type(op).__name__, op.name), op, args, kwargs, tuple(_shape(t) for t in node.outputs))
+        call = Call(
+            builder, Origin(type(op).__name__, op.name), op, args, kwargs, tuple(_shape(t) for t in node.outputs)
+        )
         return convert(call)
 
     outputs = walked(model, inputs, apply)
@@ -201,71 +166,3 @@ def _reported(c: Call, reports: list[NodeReport]) -> Result:
         return [c.b.input(f"{c.origin.name}.refused", shape) for shape in c.shapes]
     reports.append(NodeReport(c.origin.name, c.origin.op, "supported", ""))
     return made
-
-
-# --- Keras itself
-
-
-def _runner(model: Any) -> Runner:
-    keras = keras_module()
-    uneven = _uneven_pools(model)
-
-    def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return _averaged(op, args[0]) if op in uneven else op(*args, **kwargs)
-
-    def run(inputs: list[Array]) -> list[Array]:
-        given = [keras.ops.convert_to_tensor(np.asarray(x, np.float32)) for x in inputs]
-        with _no_gradients(keras):
-            if uneven:
-                outputs = walked(model, given, apply)
-            else:
-                packed = keras.tree.pack_sequence_as(model._inputs_struct, given)
-                outputs = keras.tree.flatten(model(packed, training=False))
-            return [np.asarray(keras.ops.convert_to_numpy(y)) for y in outputs]
-
-    return run
-
-
-def _no_gradients(keras: Any) -> Any:
-    import contextlib
-
-    import torch
-
-    return torch.no_grad() if keras.backend.backend() == "torch" else contextlib.nullcontext()
-
-
-def _uneven_pools(model: Any) -> set[Any]:
-    """Averages over windows with uneven SAME padding: Keras on torch counts repeated border values there, where
-    TensorFlow and JAX, in which networks are trained, leave padding out."""
-    found = set()
-
-    def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if type(op).__name__ in ("AveragePooling1D", "AveragePooling2D") and op.padding == "same":
-            shape = tuple(args[0].shape)[1:]
-            space = shape[1:] if op.data_format == "channels_first" else shape[:-1]
-            size = (1, *space) if len(space) == 1 else space
-            top, left, bottom, right = same_padding(size, pair(op.pool_size), pair(op.strides))
-            if (top, left) != (bottom, right):
-                found.add(op)
-        return list(node.outputs)
-
-    walked(model, model.inputs, apply)
-    return found
-
-
-def _averaged(op: Any, x: Any) -> Any:
-    """SAME average pooling of TensorFlow: sums of padded windows over the counts of what is not padding."""
-    keras = keras_module()
-    ops, first = keras.ops, op.data_format == "channels_first"
-    rank = len(x.shape) - 2
-    kernel, stride = (pair(v)[2 - rank :] for v in (op.pool_size, op.strides))
-    space = tuple(x.shape)[2:] if first else tuple(x.shape)[1:-1]
-    pads = same_padding((1, *space)[-2:], pair(op.pool_size), pair(op.strides))
-    around = [(pads[k], pads[k + 2]) for k in (0, 1)][2 - rank :]
-    width = [(0, 0), (0, 0), *around] if first else [(0, 0), *around, (0, 0)]
-
-    def pooled(v: Any) -> Any:
-        padded = ops.pad(v, width)
-        return ops.average_pool(padded, kernel, stride, padding="valid", data_format=op.data_format)
-
-    return ops.divide(pooled(x), pooled(ops.ones_like(x)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from thumbnet.importers import values
 from thumbnet.importers.builder import Value
-from thumbnet.importers.keras_build import hard_sigmoid_of_keras_2, keras_module
+from thumbnet.importers.keras_backend import hard_sigmoid_of_keras_2, keras_module
 from thumbnet.importers.keras_call import Call, Handler, numbers
 
 _PLAIN = {
@@ -99,9 +99,7 @@ def _softmax(c: Call) -> Value:
 ACTIVATIONS: dict[str, Handler] = {
     "Activation": lambda c: activated(c, c.x),
     "ReLU": _relu,
-    "LeakyReLU": lambda c: values.elementwise(
-        c.b, c.origin, "leaky_relu", c.x, {"alpha": float(c.op.negative_slope)}
-    ),
+    "LeakyReLU": lambda c: values.elementwise(c.b, c.origin, "leaky_relu", c.x, {"alpha": float(c.op.negative_slope)}),
     "PReLU": _prelu,
     "ELU": _elu,
     "Softmax": _softmax,

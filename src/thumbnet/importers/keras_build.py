@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
-from thumbnet.importers.keras_classes import ACTIVATIONS, ALIASES, DROPPED, OPERATIONS, REFUSED, tensorflow_functions
-from thumbnet.importers.keras_config import CallSpec, LayerSpec, ModelSpec, Ref, with_refs
+from thumbnet.importers.keras_backend import hard_sigmoid_of_keras_2
+from thumbnet.importers.keras_classes import (
+    ACTIVATIONS,
+    DROPPED,
+    OPERATIONS,
+    kind_of,
+    refusal,
+    tensorflow_functions,
+)
+from thumbnet.importers.keras_config import LayerSpec, ModelSpec, Ref, with_refs
 from thumbnet.importers.keras_file import KerasFile
 
 MAX_VALUES = 1 << 23  # of one tensor, per sample: no microcontroller holds as many
@@ -25,36 +31,6 @@ _FAILED = (
 )
 _HINT = "The file may be damaged, or of a Keras that differs too much; save the model again with a current Keras."
 _OFTEN = ("_initializer", "_regularizer", "_constraint", "_quantizer")
-
-
-def keras_module() -> Any:
-    """Keras, on torch unless the process has chosen otherwise. Raises `ModelError` where it is not installed."""
-    if "keras" not in sys.modules:
-        chosen = os.environ.get("KERAS_BACKEND")
-        os.environ["KERAS_BACKEND"] = chosen or "torch"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                import keras
-        except (ImportError, ValueError) as e:
-            raise ModelError(
-                f"Keras cannot be imported ({str(e).splitlines()[0][:120]}).",
-                "Install it with `pip install 'thumbnet[keras]'`, and leave KERAS_BACKEND unset or set it to 'torch'.",
-            ) from e
-        finally:
-            if chosen is None:
-                del os.environ["KERAS_BACKEND"]
-    else:
-        import keras
-    if int(keras.__version__.split(".")[0]) < 3:
-        raise ModelError(f"Keras {keras.__version__} is too old.", "Install it with `pip install 'thumbnet[keras]'`.")
-    return keras
-
-
-def hard_sigmoid_of_keras_2(x: Any) -> Any:
-    """Until Keras 3: 0.2 · x + 0.5, cut off at 0 and 1."""
-    ops = keras_module().ops
-    return ops.clip(ops.add(ops.multiply(x, 0.2), 0.5), 0.0, 1.0)
 
 
 class _Budget:
@@ -131,7 +107,7 @@ class ModelBuilder:
                 raise ModelError(f"'{todo[0][0].name}' reads a value that nothing gives.", _HINT)
         try:
             inputs, outputs = ([_read(results, r) for r in refs] for refs in (spec.inputs, spec.outputs))
-        except _NotYet as e:
+        except _NotYetError as e:
             raise ModelError("An output of the model is a value that nothing gives.", _HINT) from e
         return self.keras.Model(inputs, outputs if len(outputs) != 1 else outputs[0], name=spec.name)
 
@@ -141,7 +117,7 @@ class ModelBuilder:
         for call in layer.calls[len(done) :]:
             try:
                 args, kwargs = (with_refs(v, lambda r: _read(results, r)) for v in (call.args, call.kwargs))
-            except _NotYet:
+            except _NotYetError:
                 return False
             try:
                 outputs = self.keras.tree.flatten(make(*args, **kwargs))
@@ -167,7 +143,9 @@ class ModelBuilder:
                 )
             shape = tuple(g if d is None else d for d, g in zip(shape, given, strict=True))
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_VALUES:
-            raise ModelError(f"The input '{layer.name}' has the shape {shape}.", "Give it at least one number, and fewer.")
+            raise ModelError(
+                f"The input '{layer.name}' has the shape {shape}.", "Give it at least one number, and fewer."
+            )
         return self.keras.Input(shape=shape, name=layer.name, dtype="float32")
 
     # --- layers
@@ -203,9 +181,8 @@ class ModelBuilder:
             found["axis"] = found["axis"][0]
         if kind == "BatchNormalization" and found.pop("renorm", False):
             raise UnsupportedOpError("BatchNormalization", spec.name, "Train without renorm=True.")
-        if kind in ("DepthwiseConv2D", "DepthwiseConv1D", "SeparableConv1D", "SeparableConv2D", "Conv2DTranspose"):
-            if found.pop("groups", 1) != 1:
-                raise UnsupportedOpError(spec.kind, spec.name, "Its groups must be 1; use Conv2D with groups.")
+        if kind not in ("Conv1D", "Conv2D") and found.pop("groups", 1) != 1:  # old files have it everywhere
+            raise UnsupportedOpError(spec.kind, spec.name, "Its groups must be 1; use Conv2D with groups.")
         if kind == "LeakyReLU" and "alpha" in found:
             found["negative_slope"] = found.pop("alpha")
         for key in ("activation", "recurrent_activation"):
@@ -257,10 +234,12 @@ class ModelBuilder:
         function = tensorflow_functions(self.keras.ops).get(str(name))
         if function is None:
             raise UnsupportedOpError(f"{spec.kind} {str(name)[:60]}", spec.name, "Use a layer of Keras instead.")
-        return lambda *args, **kwargs: function(*args, **{k: v for k, v in kwargs.items() if k not in ("name", "dtype")})
+        return lambda *args, **kwargs: function(
+            *args, **{k: v for k, v in kwargs.items() if k not in ("name", "dtype")}
+        )
 
 
-class _NotYet(Exception):
+class _NotYetError(Exception):
     """A value that a later call gives."""
 
 
@@ -269,7 +248,7 @@ def _read(results: Mapping[str, list[list[Any]]], ref: Ref) -> Any:
         raise ModelError(f"A value of '{ref.layer[:80]}' is read, which the model does not have.", _HINT)
     calls = results[ref.layer]
     if not 0 <= ref.call < len(calls):
-        raise _NotYet
+        raise _NotYetError
     if not 0 <= ref.output < len(calls[ref.call]):
         raise ModelError(f"'{ref.layer[:80]}' has no output {ref.output}.", _HINT)
     return calls[ref.call][ref.output]
@@ -280,23 +259,6 @@ def _within(layer: Any, outputs: Sequence[Any]) -> None:
         size = math.prod(d for d in tuple(getattr(y, "shape", ()))[1:] if d is not None)
         if size > MAX_VALUES:
             raise ModelError(f"'{layer.name}' gives {size} numbers, more than any microcontroller holds.")
-
-
-def kind_of(spec: LayerSpec) -> str:
-    return ALIASES.get(spec.kind, spec.kind)
-
-
-def refusal(spec: LayerSpec) -> UnsupportedOpError:
-    if spec.module != "custom" and kind_of(spec) in REFUSED:
-        return UnsupportedOpError(spec.kind, spec.name, REFUSED[kind_of(spec)])
-    if spec.is_operation:
-        return UnsupportedOpError(f"keras.ops {spec.kind}", spec.name, "Use a supported layer or operation instead.")
-    return UnsupportedOpError(
-        spec.kind[:80],
-        spec.name,
-        "It is no layer of Keras that Thumbnet knows, and code of files is never run. "
-        "Give the network as a live keras.Model made of Keras's own layers, or export it to ONNX.",
-    )
 
 
 def _plain(value: Any) -> Any:
@@ -312,6 +274,3 @@ def _plain(value: Any) -> Any:
 def _told(e: BaseException) -> str:
     text = " ".join(str(e).split())[:200] or type(e).__name__
     return text if text.endswith(".") else f"{text}."
-
-
-__all__ = ["CallSpec", "ModelBuilder", "hard_sigmoid_of_keras_2", "keras_module", "kind_of", "refusal"]

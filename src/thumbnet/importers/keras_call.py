@@ -85,7 +85,7 @@ Handler = Callable[[Call], Result]
 
 def numbers(weight: Any) -> Floats:
     """A weight of Keras, whatever its backend."""
-    from thumbnet.importers.keras_build import keras_module
+    from thumbnet.importers.keras_backend import keras_module
 
     value = getattr(weight, "value", weight)
     value = value() if callable(value) else value

@@ -8,16 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from thumbnet.errors import UnsupportedOpError
+from thumbnet.importers.keras_config import LayerSpec
+
 LAYERS = frozenset(
-    """
-    InputLayer Conv1D Conv2D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D Conv1DTranspose
-    Conv2DTranspose Dense BatchNormalization ReLU LeakyReLU PReLU ELU Activation Softmax MaxPooling1D MaxPooling2D
-    AveragePooling1D AveragePooling2D GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D
-    GlobalMaxPooling2D Add Subtract Multiply Average Maximum Minimum Concatenate Flatten Reshape Permute ZeroPadding1D
-    ZeroPadding2D Cropping1D Cropping2D UpSampling1D UpSampling2D Dropout SpatialDropout1D SpatialDropout2D
-    AlphaDropout GaussianDropout GaussianNoise ActivityRegularization Identity Rescaling Normalization RandomFlip
-    RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness
-    """.split()
+    (
+        *("InputLayer", "Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D"),
+        *("SeparableConv2D", "Conv1DTranspose", "Conv2DTranspose", "Dense", "BatchNormalization", "ReLU"),
+        *("LeakyReLU", "PReLU", "ELU", "Activation", "Softmax", "MaxPooling1D", "MaxPooling2D"),
+        *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+        *("GlobalMaxPooling1D", "GlobalMaxPooling2D", "Add", "Subtract", "Multiply", "Average", "Maximum"),
+        *("Minimum", "Concatenate", "Flatten", "Reshape", "Permute", "ZeroPadding1D", "ZeroPadding2D"),
+        *("Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "Dropout", "SpatialDropout1D"),
+        *("SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization"),
+        *("Identity", "Rescaling", "Normalization", "RandomFlip", "RandomRotation", "RandomZoom"),
+        *("RandomTranslation", "RandomContrast", "RandomBrightness"),
+    )
 )
 """Supported layers of `keras.layers`."""
 
@@ -26,7 +32,9 @@ _ATTENTION = "Attention is not supported; use convolutions, or squeeze-and-excit
 _NORM = "Use BatchNormalization instead; it costs nothing on the device."
 _3D = "Use its 2-D form instead."
 _LOOKUP = "Look words and categories up before the network."
-_CODE = "Its code is not run. Write it with layers of Keras (Rescaling, Activation, Multiply, keras.ops …), or export it."
+_CODE = (
+    "Its code is not run. Write it with layers of Keras (Rescaling, Activation, Multiply, keras.ops …), or export it."
+)
 
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D"), _RECURRENT),
@@ -74,24 +82,39 @@ ALIASES = {
 }
 
 ACTIVATIONS = {
-    **{n: n for n in "linear relu relu6 leaky_relu elu sigmoid tanh softmax log_softmax silu hard_sigmoid".split()},
-    **{"hard_silu": "hard_silu", "swish": "silu", "hard_swish": "hard_silu"},
+    **{
+        n: n
+        for n in (
+            *("linear", "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "log_softmax", "silu"),
+            *("hard_sigmoid",),
+        )
+    },
+    "hard_silu": "hard_silu",
+    "swish": "silu",
+    "hard_swish": "hard_silu",
 }
 """Names that files use → functions of `keras.activations`."""
 
 DROPPED = frozenset(
-    """
-    name trainable dtype batch_input_shape batch_shape input_shape input_dim input_length input_dtype sparse ragged
-    optional synchronized quantization_config lora_rank lora_alpha autocast virtual_batch_size fused adjustment
-    fill_mode fill_value seed renorm_clipping renorm_momentum
-    """.split()
+    (
+        *("name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape", "input_dim"),
+        *("input_length", "input_dtype", "sparse", "ragged", "optional", "synchronized", "quantization_config"),
+        *("lora_rank", "lora_alpha", "autocast", "virtual_batch_size", "fused", "adjustment", "fill_mode"),
+        *("fill_value", "seed", "renorm_clipping", "renorm_momentum"),
+    )
 )
 """Settings that no inference reads."""
 
 OPERATIONS: dict[str, str] = {
-    **{n: n.lower() for n in "Add Subtract Multiply Maximum Minimum Negative Absolute Square Clip".split()},
-    **{n: n.lower() for n in "Relu Relu6 Sigmoid Tanh Silu Elu Softmax Mean Sum Max Min".split()},
-    **{n: n.lower() for n in "Concatenate Reshape Transpose Squeeze Pad Split".split()},
+    **{
+        n: n.lower()
+        for n in (*("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Negative", "Absolute", "Square", "Clip"),)
+    },
+    **{
+        n: n.lower()
+        for n in (*("Relu", "Relu6", "Sigmoid", "Tanh", "Silu", "Elu", "Softmax", "Mean", "Sum", "Max", "Min"),)
+    },
+    **{n: n.lower() for n in (*("Concatenate", "Reshape", "Transpose", "Squeeze", "Pad", "Split"),)},
     "Divide": "divide",
     "TrueDivide": "true_divide",
     "LeakyRelu": "leaky_relu",
@@ -162,3 +185,23 @@ def _silu(ops: Any, x: Any, beta: float) -> Any:
 
 def _key(spec: Any) -> Any:
     return tuple(spec) if isinstance(spec, list) else spec
+
+
+# --- names in files
+
+
+def kind_of(spec: LayerSpec) -> str:
+    return ALIASES.get(spec.kind, spec.kind)
+
+
+def refusal(spec: LayerSpec) -> UnsupportedOpError:
+    if spec.module != "custom" and kind_of(spec) in REFUSED:
+        return UnsupportedOpError(spec.kind, spec.name, REFUSED[kind_of(spec)])
+    if spec.is_operation:
+        return UnsupportedOpError(f"keras.ops {spec.kind}", spec.name, "Use a supported layer or operation instead.")
+    return UnsupportedOpError(
+        spec.kind[:80],
+        spec.name,
+        "It is no layer of Keras that Thumbnet knows, and code of files is never run. "
+        "Give the network as a live keras.Model made of Keras's own layers, or export it to ONNX.",
+    )

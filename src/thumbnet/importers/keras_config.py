@@ -129,8 +129,8 @@ def _layer(config: Any, depth: int) -> LayerSpec:
 def _call(node: Any) -> CallSpec:
     """Of Keras 3: a table of arguments. Older: a list of [layer, call, output, further arguments]."""
     if isinstance(node, dict):
-        args, kwargs = _value(node.get("args", [])), _value(node.get("kwargs", {}))
-        return CallSpec(tuple(args) if isinstance(args, list) else (args,), kwargs if isinstance(kwargs, dict) else {})
+        args, named = _value(node.get("args", [])), _value(node.get("kwargs", {}))
+        return CallSpec(tuple(args) if isinstance(args, list) else (args,), named if isinstance(named, dict) else {})
     refs: list[Any] = []
     kwargs: dict[str, Any] = {}
     for part in node:
@@ -232,7 +232,9 @@ def _shifted(layers: list[LayerSpec], outputs: tuple[Ref, ...], old: bool) -> tu
 def _moved(layer: LayerSpec, shifted: set[str]) -> LayerSpec:
     if not shifted:
         return layer
-    calls = tuple(CallSpec(*(with_refs(v, lambda r: _back(r, shifted)) for v in (c.args, c.kwargs))) for c in layer.calls)
+    calls = tuple(
+        CallSpec(*(with_refs(v, lambda r: _back(r, shifted)) for v in (c.args, c.kwargs))) for c in layer.calls
+    )
     return LayerSpec(layer.name, layer.kind, layer.module, layer.config, calls, layer.model)
 
 

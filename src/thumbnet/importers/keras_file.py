@@ -36,7 +36,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True, eq=False)
 class KerasFile:
-    """`weights` is an HDF5 file; `legacy` says whether the whole model was one. `version` is Keras's, such as "2.4.0"."""
+    """`weights` is an HDF5 file; `legacy` says whether the whole model was one. `version` is Keras's: "2.4.0"."""
 
     name: str
     config: dict[str, Any]
@@ -94,7 +94,9 @@ def _from_zip(path: Path, data: bytes) -> KerasFile:
             raise ModelError(f"{path} holds two members of one name.", "Save the model again.")
         missing = {"config.json", "model.weights.h5"} - set(names)
         if missing:
-            raise ModelError(f"{path} lacks '{sorted(missing)[0]}'.", "Save the whole model: model.save('model.keras').")
+            raise ModelError(
+                f"{path} lacks '{sorted(missing)[0]}'.", "Save the whole model: model.save('model.keras')."
+            )
         config = _json(archive.read("config.json"), path)
         metadata = _json(archive.read("metadata.json"), path) if "metadata.json" in names else {}
         weights = archive.read("model.weights.h5")
@@ -136,7 +138,7 @@ def h5py_module() -> Any:
 
 
 def _looked_through(data: bytes, path: Path) -> tuple[int, dict[str, str]]:
-    """(numbers in all datasets, texts of the root's attributes); raises where anything leads elsewhere or is too big."""
+    """(numbers in all datasets, texts of the root); raises where anything leads elsewhere or is too big."""
     h5py = h5py_module()
     with h5py.File(io.BytesIO(data), "r") as file:
         seen: set[Any] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ def _reduce(kind: str) -> Handler:
     def convert(c: Call) -> Value:
         if getattr(c.op, "initial", None) is not None:
             raise c.origin.refuse("An initial value is not supported.")
-        return layers.reduction(
-            c.b, c.origin, c.x, kind, c.axes(c.op.axis, len(c.x.shape)), bool(c.op.keepdims)
-        )
+        return layers.reduction(c.b, c.origin, c.x, kind, c.axes(c.op.axis, len(c.x.shape)), bool(c.op.keepdims))
 
     return convert
 
@@ -132,7 +131,7 @@ def _split(c: Call) -> list[Value]:
         sizes = [size // parts] * parts
     else:
         edges = [0, *(int(p) for p in parts), size]
-        sizes = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        sizes = [b - a for a, b in pairwise(edges)]
     return values.split(c.b, c.origin, c.x, axis, sizes)
 
 
