@@ -57,7 +57,7 @@ class ModelBuilder:
     budget: _Budget = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "budget", _Budget(self.keras, self.file.elements))
+        object.__setattr__(self, "budget", _Budget(self.keras, self.file.weights.elements))
 
     def loaded(self, spec: ModelSpec) -> Any:
         """The model with its weights."""
@@ -75,7 +75,7 @@ class ModelBuilder:
     def _load_weights(self, model: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="thumbnet-") as folder:
             path = Path(folder, "model.h5" if self.file.legacy else "model.weights.h5")
-            path.write_bytes(self.file.weights)
+            self.file.weights.write(path)
             try:
                 model.load_weights(path)
             except _FAILED as e:

@@ -110,7 +110,7 @@ def _input_shape(inner: Any, first: Any, spec: LayerSpec) -> Any:
 
 def _layer(config: Any, depth: int) -> LayerSpec:
     kind, inner = _text(config, "class_name"), config.get("config")
-    module = str(config.get("module") or "keras.layers")
+    module = str(config.get("module") or ("keras.layers" if _is_layer(inner) else "keras.ops"))
     if not isinstance(inner, dict | list):
         raise ModelError(f"The configuration of a '{kind[:80]}' is no table.", _HINT)
     name = str(config.get("name") or (inner.get("name") if isinstance(inner, dict) else None) or kind.lower())
@@ -121,6 +121,11 @@ def _layer(config: Any, depth: int) -> LayerSpec:
     own = isinstance(registered, str) and registered not in (kind, f"keras>{kind}")
     settings = inner if isinstance(inner, dict) else {}
     return LayerSpec(name, str(registered) if own else kind, "custom" if own else module, settings, calls)
+
+
+def _is_layer(config: Any) -> bool:
+    """In .h5 files an operation looks like a layer of the same name, but it cannot be trained."""
+    return not isinstance(config, dict) or set(config) != {"name"}
 
 
 # --- calls

@@ -1,31 +1,38 @@
-"""Keras files as plain values: the configuration as JSON, the weights as an HDF5 file that was looked through.
+"""Keras files as plain values: the configuration as JSON, the weights as arrays.
 
-Files come from strangers. A `.keras` file is a zip archive whose members are bounded before any is unpacked; an HDF5
-file may point to other files, or at itself, and neither is followed. Keras sees nothing that was not checked here.
+Files come from strangers. A `.keras` file is a zip archive whose members are bounded before any is unpacked. HDF5 is
+read in a process of its own (`thumbnet.importers.hdf5_child`), which hands on plain arrays; Keras gets these in a new
+file, never the one that came in.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
-import math
 import struct
+import subprocess
+import sys
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from thumbnet.errors import ModelError
 
 MAX_FILE_BYTES = 512 << 20
 MAX_CONFIG_BYTES = 16 << 20
-MAX_OBJECTS = 1 << 16  # groups and datasets of an HDF5 file
-MAX_DEPTH = 64
-MAX_ATTRIBUTE_BYTES = 1 << 20
 MAX_WEIGHT_BYTES = 512 << 20  # all datasets of a file together
 
 _MEMBERS = {"metadata.json": 1 << 16, "config.json": MAX_CONFIG_BYTES, "model.weights.h5": MAX_FILE_BYTES}
+_TIMEOUT_S = 30  # of reading one HDF5 file
+_AGAIN = "Copy or save the model again."
 _EXTRA = "pip install 'thumbnet[keras]'"
 # What h5py and zipfile raise on damaged bytes.
 _DAMAGED = (
@@ -35,14 +42,39 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True, eq=False)
+class Weights:
+    """What was in an HDF5 file: attributes of groups and datasets by name, and the values of datasets."""
+
+    attributes: Mapping[str, Mapping[str, Any]]
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+    @property
+    def elements(self) -> int:
+        return sum(a.size for a in self.arrays.values())
+
+    def write(self, path: Path) -> None:
+        """As a new HDF5 file, which holds nothing else."""
+        import h5py
+
+        with h5py.File(path, "w") as file:
+            for name, attributes in self.attributes.items():
+                item = file.create_dataset(name, data=self.arrays[name]) if name in self.arrays else None
+                item = file.require_group(name) if item is None else item
+                for key, value in attributes.items():
+                    if key in ("model_config", "training_config"):
+                        continue
+                    texts = isinstance(value, list) and value and isinstance(value[0], str)
+                    item.attrs.create(key, value, dtype=h5py.string_dtype() if texts else None)
+
+
+@dataclass(frozen=True, eq=False)
 class KerasFile:
-    """`weights` is an HDF5 file; `legacy` says whether the whole model was one. `version` is Keras's: "2.4.0"."""
+    """`legacy` says whether the whole model was an HDF5 file. `version` is Keras's, such as "2.4.0"."""
 
     name: str
     config: dict[str, Any]
     version: str
-    weights: bytes
-    elements: int  # numbers in it
+    weights: Weights
     legacy: bool
 
     @property
@@ -64,7 +96,7 @@ def read_keras(path: Path) -> KerasFile:
     try:
         return _from_zip(path, data) if data[:2] == b"PK" else _from_hdf5(path, data)
     except _DAMAGED as e:
-        raise ModelError(f"{path} is damaged or no Keras model ({_told(e)}).", "Copy or save the model again.") from e
+        raise ModelError(f"{path} is damaged or no Keras model ({_told(e)}).", _AGAIN) from e
 
 
 def _told(e: BaseException) -> str:
@@ -100,8 +132,8 @@ def _from_zip(path: Path, data: bytes) -> KerasFile:
         config = _json(archive.read("config.json"), path)
         metadata = _json(archive.read("metadata.json"), path) if "metadata.json" in names else {}
         weights = archive.read("model.weights.h5")
-    elements, _ = _looked_through(weights, path)
-    return KerasFile(path.stem, config, str(metadata.get("keras_version", ""))[:40], weights, elements, legacy=False)
+    version = str(metadata.get("keras_version", ""))[:40]
+    return KerasFile(path.stem, config, version, _hdf5(weights, path), legacy=False)
 
 
 def _json(data: bytes | str, path: Path) -> dict[str, Any]:
@@ -120,100 +152,38 @@ def _json(data: bytes | str, path: Path) -> dict[str, Any]:
 
 
 def _from_hdf5(path: Path, data: bytes) -> KerasFile:
-    elements, texts = _looked_through(data, path)
-    if "model_config" not in texts:
+    weights = _hdf5(data, path)
+    texts = weights.attributes["/"]
+    if not isinstance(texts.get("model_config"), str):
         raise ModelError(
             f"{path} holds weights, but no network.", "Save the whole model with model.save(), not only its weights."
         )
-    config, version = _json(texts["model_config"], path), texts.get("keras_version", "")
-    return KerasFile(path.stem, config, version[:40], data, elements, legacy=True)
+    config, version = _json(texts["model_config"], path), str(texts.get("keras_version", ""))
+    return KerasFile(path.stem, config, version[:40], weights, legacy=True)
 
 
-def h5py_module() -> Any:
-    try:
-        import h5py
-    except ImportError as e:
-        raise ModelError("The Python package 'h5py' is not installed.", f"Install it with `{_EXTRA}`.") from e
-    return h5py
+def _hdf5(data: bytes, path: Path) -> Weights:
+    """Read in a process of its own, in which HDF5 may hang or crash."""
+    if importlib.util.find_spec("h5py") is None:
+        raise ModelError("The Python package 'h5py' is not installed.", f"Install it with `{_EXTRA}`.")
+    with tempfile.TemporaryDirectory(prefix="thumbnet-") as folder:
+        request, result = Path(folder, "request.h5"), Path(folder, "result.npz")
+        request.write_bytes(data)
+        command = [sys.executable, hdf5_child_path(), str(request), str(result), str(MAX_WEIGHT_BYTES)]
+        try:
+            process = subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired as e:
+            raise ModelError(f"{path} is damaged: it cannot be read in {_TIMEOUT_S} s.", _AGAIN) from e
+        if process.returncode != 0:
+            told = process.stdout.decode(errors="replace").strip()[:400] if process.returncode == 3 else ""
+            raise ModelError(f"{path} cannot be read. {told or 'It is damaged.'}", _AGAIN)
+        with np.load(result, allow_pickle=False) as found:
+            tree = json.loads(found["tree"].tobytes())
+            arrays = tuple(found[str(e["array"])] for e in tree if e["array"] is not None)
+    texts = {str(e["name"]): e["attributes"] for e in tree}
+    names = tuple(str(e["name"]) for e in tree if e["array"] is not None)
+    return Weights(texts, dict(zip(names, arrays, strict=True)))
 
 
-def _looked_through(data: bytes, path: Path) -> tuple[int, dict[str, str]]:
-    """(numbers in all datasets, texts of the root); raises where anything leads elsewhere or is too big."""
-    h5py = h5py_module()
-    with h5py.File(io.BytesIO(data), "r") as file:
-        seen: set[Any] = set()
-        total = elements = 0
-        todo = [(file, 0)]
-        while todo:
-            item, depth = todo.pop()
-            _attributes(h5py, item, path)
-            where = h5py.h5o.get_info(item.id).addr
-            if where in seen or len(seen) >= MAX_OBJECTS or depth > MAX_DEPTH:
-                raise ModelError(f"{path} links to '{item.name[:80]}' twice, or holds too much.", "Save it again.")
-            seen.add(where)
-            if isinstance(item, h5py.Dataset):
-                size = _dataset(h5py, item, path)
-                elements, total = elements + size, total + size * item.dtype.itemsize
-                if total > MAX_WEIGHT_BYTES:
-                    raise ModelError(f"{path} holds more than {MAX_WEIGHT_BYTES >> 20} MB of weights.")
-            else:
-                todo += [(_member(h5py, item, name, path), depth + 1) for name in _names(item, path)]
-        texts = {k: _text(file.attrs[k]) for k in ("model_config", "keras_version") if k in file.attrs}
-    return elements, texts
-
-
-def _names(group: Any, path: Path) -> list[bytes]:
-    count = group.id.get_num_objs()
-    if count > MAX_OBJECTS:
-        raise ModelError(f"{path}: the group '{group.name[:80]}' has {count} members; at most {MAX_OBJECTS} are read.")
-    return [group.id.get_objname_by_idx(k) for k in range(count)]
-
-
-def _member(h5py: Any, group: Any, name: bytes, path: Path) -> Any:
-    if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-        raise ModelError(
-            f"{path}: '{name.decode(errors='replace')[:80]}' in '{group.name[:80]}' points elsewhere; links are not "
-            "followed.",
-            "Save the model into one file.",
-        )
-    found = group[name]
-    if not isinstance(found, h5py.Group | h5py.Dataset):
-        raise ModelError(f"{path} holds '{name.decode(errors='replace')[:80]}', which is no weight.")
-    return found
-
-
-def _dataset(h5py: Any, item: Any, path: Path) -> int:
-    """The number of elements. Only plain numbers, stored in this very file, are accepted."""
-    plan = item.id.get_create_plist()
-    if plan.get_external_count() or plan.get_layout() == h5py.h5d.VIRTUAL:
-        raise ModelError(f"{path}: '{item.name[:80]}' is stored in another file.", "Save the model into one file.")
-    if item.dtype.kind not in "fiub" or item.shape is None:
-        raise ModelError(f"{path}: '{item.name[:80]}' holds {item.dtype}, not numbers.", "Save the model again.")
-    known = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-    if any(plan.get_filter(k)[0] not in known for k in range(plan.get_nfilters())):
-        raise ModelError(f"{path}: '{item.name[:80]}' is packed in an unusual way.", "Save it with gzip or unpacked.")
-    size = math.prod(int(d) for d in item.shape)
-    if size * item.dtype.itemsize > MAX_WEIGHT_BYTES:
-        raise ModelError(f"{path}: '{item.name[:80]}' has the shape {item.shape}, more than is read.")
-    return size
-
-
-def _attributes(h5py: Any, item: Any, path: Path) -> None:
-    """Attributes are read whole, and texts of variable length may share their bytes: both are bounded."""
-    count = h5py.h5a.get_num_attrs(item.id)
-    if count > MAX_OBJECTS:
-        raise ModelError(f"{path}: '{item.name[:80]}' has {count} attributes; at most {MAX_OBJECTS} are read.")
-    for k in range(count):
-        attribute = h5py.h5a.open(item.id, index=k)
-        limit = MAX_CONFIG_BYTES if attribute.name == b"model_config" else MAX_ATTRIBUTE_BYTES
-        kind, size = attribute.get_type(), math.prod(attribute.shape)
-        text = kind.get_class() == h5py.h5t.STRING
-        plain = text or kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
-        shared = text and kind.is_variable_str() and size > 1
-        if not plain or shared or size * kind.get_size() > limit:
-            name = attribute.name.decode(errors="replace")[:80]
-            raise ModelError(f"{path}: the attribute '{name}' is larger than any of Keras's, or of another kind.")
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+def hdf5_child_path() -> str:
+    return str(Path(__file__).with_name("hdf5_child.py"))
