@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
 from thumbnet.importers.keras_backend import keras_module
+
+for package in ("keras", "h5py"):  # not imported here: Keras would look for TensorFlow
+    if importlib.util.find_spec(package) is None:
+        pytest.skip("needs thumbnet[keras]", allow_module_level=True)
+
+keras = keras_module()
+logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns that .h5 is old
+
+
+def saved(model: Any, path: Path) -> Path:
+    model.save(path)
+    return path
 
 
 def randomized(model: Any, seed: int = 0) -> Any:
@@ -21,7 +38,6 @@ def randomized(model: Any, seed: int = 0) -> Any:
 
 
 def unet() -> Any:
-    keras = keras_module()
     k, x = keras.layers, keras.Input((16, 16, 1))
     a = k.Conv2D(8, 3, padding="same", activation="relu")(x)
     b = k.Conv2D(16, 3, padding="same", activation="relu")(k.MaxPooling2D()(a))
@@ -34,18 +50,21 @@ def unet() -> Any:
 
 def signal() -> Any:
     """A 1-D CNN for three sensors."""
-    keras = keras_module()
     k = keras.layers
     layers = [
         *(keras.Input((64, 3)), k.Conv1D(8, 5, strides=2, padding="same"), k.BatchNormalization(), k.ReLU()),
-        *(k.MaxPooling1D(2), k.SeparableConv1D(16, 3, padding="causal", activation="relu"), k.AveragePooling1D(2)),
+        *(
+            k.MaxPooling1D(2),
+            k.SeparableConv1D(16, 3, activation="relu"),
+            k.Conv1D(16, 3, padding="causal"),
+            k.AveragePooling1D(2),
+        ),
         *(k.Flatten(), k.Dense(16, activation="relu"), k.Dropout(0.3), k.Dense(4, activation="softmax")),
     ]
     return randomized(keras.Sequential(layers))
 
 
 def autoencoder() -> Any:
-    keras = keras_module()
     k = keras.layers
     layers = [keras.Input((64,))]
     for width in (32, 8, 32):
@@ -54,7 +73,6 @@ def autoencoder() -> Any:
 
 
 def mlp() -> Any:
-    keras = keras_module()
     k = keras.layers
     normalization = k.Normalization(mean=[1.0, -2.0, 0.5, 3.0], variance=[1.0, 4.0, 0.25, 9.0])
     layers = [keras.Input((4,)), normalization, k.Dense(16, activation="tanh"), k.Dense(1)]
@@ -63,7 +81,6 @@ def mlp() -> Any:
 
 def detector() -> Any:
     """Heads on two scales, which give boxes and classes: four outputs."""
-    keras = keras_module()
     k, x = keras.layers, keras.Input((32, 32, 3), name="image")
     body = keras.Sequential(
         [
@@ -82,7 +99,6 @@ def detector() -> Any:
 
 
 def two_inputs() -> Any:
-    keras = keras_module()
     k = keras.layers
     image, side = keras.Input((8, 8, 1), name="image"), keras.Input((3,), name="side")
     a = k.GlobalAveragePooling2D()(k.Conv2D(8, 3, activation="silu")(image))
@@ -93,7 +109,6 @@ def two_inputs() -> Any:
 
 def squeeze_excite() -> Any:
     """With operations of keras.ops between layers."""
-    keras = keras_module()
     k, ops, x = keras.layers, keras.ops, keras.Input((12, 12, 3))
     y = k.Conv2D(8, 3, padding="same", use_bias=False)(x)
     y = y * ops.relu6(y + 3.0) / 6.0

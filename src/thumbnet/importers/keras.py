@@ -19,7 +19,7 @@ from thumbnet.importers.keras_build import ModelBuilder
 from thumbnet.importers.keras_call import Call, Handler, Result
 from thumbnet.importers.keras_classes import CHECKED, LAYERS, OPERATIONS, REFUSED, kind_of, refusal
 from thumbnet.importers.keras_config import LayerSpec, ModelSpec, model_spec
-from thumbnet.importers.keras_file import read_keras
+from thumbnet.importers.keras_file import KerasFile, read_keras
 from thumbnet.importers.keras_layers import WEIGHTED
 from thumbnet.importers.keras_ops import OPERATIONS as OPERATION_HANDLERS
 from thumbnet.importers.keras_values import VALUES
@@ -39,7 +39,7 @@ def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Import
     name = ""
     if isinstance(model, str | Path):
         file = read_keras(Path(model))
-        spec = model_spec(file.config)
+        spec = _spec(file)
         refused = [layer for layer in _all_layers(spec) if not _known(layer, LAYERS)]
         if refused:
             raise refusal(refused[0])
@@ -47,7 +47,8 @@ def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Import
     elif not isinstance(model, keras_module().Model):
         raise ModelError(f"A {type(model).__name__} is no Keras model.", "Give a keras.Model, or a file of one.")
     model = functional(_fixed(model, shape))
-    builder, inputs, outputs = _built(model, name or model.name, _handled)
+    builder, inputs, found = _built(model, name or model.name, _handled)
+    outputs = [builder.output(Origin("output", f"{builder.name}.output"), v) for v in found]
     runtime = f"Keras {keras_module().__version__} ({keras_module().backend.backend()})"
     return imported(builder.graph(outputs), inputs, outputs, runner(model), runtime)
 
@@ -58,7 +59,7 @@ def check_keras(path: Path) -> list[NodeReport]:
     Where a class is unknown, shapes behind it are, too: the others are then told by their class only ("unchecked").
     """
     file = read_keras(path)
-    spec = model_spec(file.config)
+    spec = _spec(file)
     if all(_known(layer, CHECKED) for layer in _all_layers(spec)):
         keras = keras_module()
         reports: list[NodeReport] = []
@@ -69,6 +70,13 @@ def check_keras(path: Path) -> list[NodeReport]:
         _built(model, file.name, lambda c: _reported(c, reports))
         return reports
     return _by_class(spec, None)
+
+
+def _spec(file: KerasFile) -> ModelSpec:
+    try:
+        return model_spec(file.config)
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as e:
+        raise ModelError(f"The configuration in '{file.name}' makes no sense.", "Save the model again.") from e
 
 
 def _by_class(spec: ModelSpec, found: UnsupportedOpError | None) -> list[NodeReport]:
@@ -116,7 +124,8 @@ def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
         )
     keras = keras_module()
     x = keras.Input(shape=shape, dtype="float32")
-    return keras.Model(x, model(x), name=model.name)
+    outputs = walked(inner, [x], lambda node, op, args, kwargs: op(*args, **kwargs))
+    return keras.Model(x, outputs if len(outputs) > 1 else outputs[0], name=model.name)
 
 
 def _built(model: Any, name: str, convert: Callable[[Call], Result]) -> tuple[Builder, list[Value], list[Value]]:
@@ -130,9 +139,7 @@ def _built(model: Any, name: str, convert: Callable[[Call], Result]) -> tuple[Bu
         )
         return convert(call)
 
-    outputs = walked(model, inputs, apply)
-    origin = Origin("output", f"{name}.output")
-    return builder, inputs, [builder.output(origin, v) for v in outputs]
+    return builder, inputs, walked(model, inputs, apply)
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:
@@ -144,8 +151,6 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 
 def _handled(c: Call) -> Result:
     keras, kind = keras_module(), c.origin.op
-    if c.kwargs.get("training") is True:
-        raise c.origin.refuse("It runs as in training always (training=True); call it without.")
     ours = type(c.op).__module__.split(".")[0] == "keras"
     table = LAYER_HANDLERS if isinstance(c.op, keras.layers.Layer) else OPERATION_HANDLERS
     if not ours or kind not in table:

@@ -258,7 +258,7 @@ def _within(layer: Any, outputs: Sequence[Any]) -> None:
     for y in outputs:
         size = math.prod(d for d in tuple(getattr(y, "shape", ()))[1:] if d is not None)
         if size > MAX_VALUES:
-            raise ModelError(f"'{layer.name}' gives {size} numbers, more than any microcontroller holds.")
+            raise ModelError(f"'{layer.name}' gives {size} numbers.", f"At most {MAX_VALUES} are accepted.")
 
 
 def _plain(value: Any) -> Any:

@@ -92,8 +92,15 @@ ACTIVATIONS = {
     "hard_silu": "hard_silu",
     "swish": "silu",
     "hard_swish": "hard_silu",
+    **{
+        n: n
+        for n in (
+            *("gelu", "selu", "celu", "softplus", "softsign", "exponential", "mish", "glu", "log_sigmoid"),
+            *("hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "squareplus", "sparsemax"),
+        )
+    },
 }
-"""Names that files use → functions of `keras.activations`."""
+"""Names that files use → functions of `keras.activations`, supported or not."""
 
 DROPPED = frozenset(
     (

@@ -125,7 +125,7 @@ def _layer(config: Any, depth: int) -> LayerSpec:
 
 def _is_layer(config: Any) -> bool:
     """In .h5 files an operation looks like a layer of the same name, but it cannot be trained."""
-    return not isinstance(config, dict) or set(config) != {"name"}
+    return not isinstance(config, dict) or "trainable" in config or "dtype" in config
 
 
 # --- calls

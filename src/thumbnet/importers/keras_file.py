@@ -118,7 +118,9 @@ def _from_zip(path: Path, data: bytes) -> KerasFile:
                     "Layers with vocabularies or files of their own (such as TextVectorization) are not supported.",
                 )
             if member.file_size > limit:
-                raise ModelError(f"{path}: '{member.filename}' unpacks to {member.file_size} bytes; {limit} are read.")
+                raise ModelError(
+                    f"{path}: '{member.filename}' unpacks to {member.file_size} bytes.", f"At most {limit} are read."
+                )
             if member.flag_bits & 1:
                 raise ModelError(f"{path} is encrypted.", "Save the model without a password.")
         names = [m.filename for m in found]
