@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from training_cases import stripes
 
 import thumbnet
 from thumbnet.errors import InfeasibleError, RunError
+from thumbnet.graph.evaluate import evaluate_graph
+from thumbnet.kept import load_float_graph
 from thumbnet.result import Result
 from thumbnet.search import efforts
 
@@ -153,6 +156,22 @@ def test_the_proof_can_be_repeated_and_notices_a_changed_weight(result: Result, 
     assert thumbnet.verify(result.run_dir).bit_exact
     copy = result.save(tmp_path / "kept")
     assert (copy / "firmware" / "model.c").is_file()
+
+
+def test_its_networks_go_elsewhere(result: Result, tmp_path: Path) -> None:
+    graph = load_float_graph(result.run_dir)
+    folder = thumbnet.export(result, "torch", tmp_path / "torch").path
+    spec = importlib.util.spec_from_file_location("story_model", folder / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    x = np.random.default_rng(0).normal(size=(4, *graph.inputs[0].shape)).astype(np.float32)
+    torch.testing.assert_close(module.load()(torch.from_numpy(x)).detach(), torch.from_numpy(evaluate_graph(graph, x)))
+    written = thumbnet.export(result, "tflite")
+    assert written.path.read_bytes() == (result.run_dir / "model.tflite").read_bytes()
+    sources = thumbnet.export(result, "c", tmp_path / "c", layout="arduino").path
+    assert (sources / "src" / "model.c").read_bytes() == (result.firmware / "model.c").read_bytes()
 
 
 def test_limits_that_cannot_be_met_name_the_nearest_that_can(

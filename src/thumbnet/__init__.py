@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from thumbnet.compiler import Compiled
     from thumbnet.compiler import compile_model as compile  # the field's word
     from thumbnet.data import Dataset, load_data
+    from thumbnet.exits import Exported, export
     from thumbnet.importers import load
     from thumbnet.result import Result
     from thumbnet.results import Constraints, Costs
@@ -25,6 +26,8 @@ _HOME = {  # the module, with the name there where that is another
     "optimize": "thumbnet.story",
     "compile": "thumbnet.compiler:compile_model",
     "Compiled": "thumbnet.compiler",
+    "export": "thumbnet.exits",
+    "Exported": "thumbnet.exits",
     "profile": "thumbnet.api",
     "verify": "thumbnet.api",
     "load": "thumbnet.importers",
@@ -43,11 +46,13 @@ __all__ = [
     "Constraints",
     "Costs",
     "Dataset",
+    "Exported",
     "Result",
     "Target",
     "__version__",
     "available_targets",
     "compile",
+    "export",
     "load",
     "load_data",
     "load_target",

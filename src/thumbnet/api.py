@@ -25,6 +25,7 @@ from thumbnet.importers.quantized_models import is_quantized, load_integer_graph
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes import lossless
+from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.progress import Progress
 from thumbnet.results import Costs
 from thumbnet.targets import Isa, Target, load_target
@@ -103,10 +104,10 @@ def _integer_graph(
     model: Any, input_shape: tuple[int, ...] | None, weights: str | Path | None, isa: Isa
 ) -> IntegerGraph:
     if isinstance(model, str | Path) and (Path(model) / "integer.json").is_file():
-        return load_integer_graph(Path(model) / "integer.json")
+        return join_ports(load_integer_graph(Path(model) / "integer.json"))
     if is_quantized(model):
-        return reordered(lossless(load_quantized(model).graph), isa)
-    return lower(clean(load(model, input_shape=input_shape, weights=weights)), None)
+        return reordered(join_ports(lossless(load_quantized(model).graph)), isa)
+    return join_ports(lower(clean(load(model, input_shape=input_shape, weights=weights)), None))
 
 
 def verify(folder: str | Path, *, cmsis_nn: str | Path | None = None, progress: Progress | None = None) -> Proof:

@@ -83,13 +83,15 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def optimize(
     model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:factory (see --weights).")],
-    data: Annotated[str, typer.Argument(help="A folder of class folders, or an .npz of arrays.")],
+    data: Annotated[str, typer.Argument(help="A folder (of class folders, say), or an .npz of arrays.")],
     target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
     flash: Annotated[str | None, typer.Option(help="Flash limit, such as 256KB (1 KB = 1024 bytes).")] = None,
     ram: Annotated[str | None, typer.Option(help="RAM limit.")] = None,
     latency: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
     macs: Annotated[int | None, typer.Option(help="Limit of multiply-accumulates.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Accuracy points that may be lost.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="How much the metric may get worse: points of accuracy, or its own unit.")
+    ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
@@ -98,12 +100,22 @@ def optimize(
     std: Annotated[str | None, typer.Option(help="Input standard deviation, likewise.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for a factory: safetensors or state dict.")] = None,
     augment: Annotated[
-        str | None, typer.Option(help="How training images may vary: none, upright, photo (default) or surface.")
+        str | None,
+        typer.Option(help="How training images may vary: none, light, upright, photo (classes' default) or surface."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="classification, multi-label, regression, segmentation, anomaly, custom; default: the data tells"
+        ),
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="A loss of your own: package.module:function.")] = None,
+    metric: Annotated[str | None, typer.Option(help="A metric of your own: package.module:function.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Start over in --run-dir, whatever job it was of.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Find a network that fits, and build its verified firmware."""
+    from thumbnet.results import check_task_name
     from thumbnet.targets import load_target
     from thumbnet.targets.units import parse_size
 
@@ -111,6 +123,8 @@ def optimize(
     for size in (flash, ram):
         if size is not None:
             parse_size(size)
+    if task is not None:
+        check_task_name(task)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
     if force and run_dir is None:
         raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
@@ -139,6 +153,9 @@ def optimize(
             std=stds,
             weights=weights,
             augment=augment,
+            task=task,
+            loss=loss,
+            metric=metric,
             progress=_progress(quiet),
         )
     _show(result)
@@ -211,6 +228,65 @@ def compile_(
             json_file=json_file,
             progress=_progress(quiet),
         )
+    for line in made.lines():
+        out.print(line)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A model as for optimize.")],
+    target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="CHANNELS,HEIGHT,WIDTH, where the model does not tell; several inputs: 3,96,96 and 6."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights for a factory.")] = None,
+    all_nodes: Annotated[bool, typer.Option("--all", help="List supported nodes, too.")] = False,
+    json_file: Json = None,
+) -> None:
+    """What is supported of a model, what is not, and what to do, node by node."""
+    shapes = _shapes(input_shape)
+    with _interruptible():
+        from thumbnet.check import check as run
+
+        checked = run(model, target, input_shape=shapes, weights=weights)
+    if json_file:
+        write_json_atomic(json_file, checked.json())
+    listed = [n for n in checked.nodes if all_nodes or n.state != "supported"]
+    if listed:
+        table = Table()
+        for name in ("Node", "Operation", "", "What to do"):
+            table.add_column(name)
+        for n in listed:
+            table.add_row(n.name, n.op, n.state, n.reason)
+        out.print(table)
+    for line in checked.lines():
+        out.print(line)
+    if not checked.ok:
+        raise typer.Exit(ModelError.exit_code)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A finished run, a compiled firmware, or a quantized model's file.")],
+    format_: Annotated[
+        str, typer.Option("--format", "-f", help="tflite, onnx, onnx-float, c, cmsis-nn, torch, ethos-u or arm-nn.")
+    ],
+    path: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File or folder; default: in 'exports' of that directory.")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="For c: cmake, arduino, platformio or zephyr.")] = "cmake",
+    accelerator: Annotated[str, typer.Option(help="For ethos-u: such as ethos-u55-256.")] = "ethos-u55-128",
+    cmsis_nn: CmsisNN = None,
+    json_file: Json = None,
+) -> None:
+    """The network as what other software reads; see docs/exports.md."""
+    with _interruptible():
+        from thumbnet.exits import export as run
+
+        made = run(source, format_, path, layout=layout, accelerator=accelerator, cmsis_nn=cmsis_nn)
+    if json_file:
+        write_json_atomic(json_file, made.json())
     for line in made.lines():
         out.print(line)
 
@@ -342,3 +418,12 @@ def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(p) for p in text.split(","))
     except ValueError as e:
         raise UsageError(f"{option} '{text}' is no number or list of numbers.", "Write 0.5 or 0.5,0.5,0.5.") from e
+
+
+def _shapes(text: str | None) -> list[tuple[int, ...]] | None:
+    if text is None:
+        return None
+    shapes = [part.strip().split(",") for part in text.lower().split("and")]
+    if all(d.strip().isascii() and d.strip().isdigit() and 0 < int(d) <= 1 << 20 for s in shapes for d in s):
+        return [tuple(int(d) for d in s) for s in shapes]
+    raise UsageError(f"'{text}' is no input shape.", "Write CHANNELS,HEIGHT,WIDTH, such as 3,96,96.")

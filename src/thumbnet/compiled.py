@@ -110,6 +110,11 @@ def read_target(folder: Path) -> Target:
     return load_target(folder / BOARD if name == BOARD else name)
 
 
+def read_name(folder: Path) -> str:
+    """What the model was called."""
+    return str(_record(folder).get("model", folder.name))
+
+
 def read_options(folder: Path) -> dict[str, Any]:
     return {k: v for k, v in _record(folder).items() if k in ("softmax", "lossless", "kernels", "cmsis_nn", "ram")}
 

@@ -29,8 +29,9 @@ from thumbnet.files import write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel, load_quantized
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
-from thumbnet.integer.passes import drop_softmax, join_outputs, lossless_report, silence_constants
+from thumbnet.integer.passes import drop_softmax, lossless_report, silence_constants
 from thumbnet.integer.passes import lossless as simplify
+from thumbnet.integer.passes.join_inputs import join_ports, separate_inputs
 from thumbnet.progress import Progress
 from thumbnet.results import Costs, Kind
 from thumbnet.targets import Target, load_target
@@ -144,17 +145,17 @@ def compile_model(
     if library and limit is not None:
         raise UsageError("A limit of RAM is kept with our own kernels only.", "Leave out --ram or --kernels cmsis-nn.")
     compiled.may_write(folder)
-    source = load_quantized(model)
+    source = model if isinstance(model, QuantizedModel) else load_quantized(model)
     separate = optimized(source.graph, softmax, lossless)
-    graph = reordered(join_outputs(separate), board.core.isa)
-    samples = proof_inputs(graph, inputs)
+    graph = reordered(join_ports(separate), board.core.isa)
+    samples = proof_inputs(graph, inputs, ports=len(separate.inputs))
     if library:
         units = cmsis_nn_units(graph, board.core.isa)
         plan = plan_arena(graph, board.core.isa, units)
     else:
         units, plan = within(graph, board, limit)
     vector = samples[0].tobytes(), simulate.run(graph, samples[:1])[graph.outputs[0]].tobytes()
-    parts = [separate.tensors[v] for v in separate.outputs]
+    parts, feeds = ([separate.tensors[v] for v in names] for names in (separate.outputs, separate.inputs))
     estimated = None if library else _estimate(graph, board, plan, units)
     stack = None if estimated is None else estimated.stack_bytes
     files = emit(
@@ -165,6 +166,7 @@ def compile_model(
         notes=source.notes,
         test_vector=vector,
         parts=parts,
+        feeds=feeds,
         stack_bytes=stack,
     )
     laid_out = lay_out(files, layout, name=source.name, target=board)
@@ -285,7 +287,10 @@ def oracle_of(source: QuantizedModel, softmax: Softmax) -> Oracle | None:
         from thumbnet.exporters.tflm import run_tflm
 
         try:
-            given = run_tflm(original.data, original.original_inputs(vectors))
+            feeds = separate_inputs(source.graph, vectors)
+            given = run_tflm(
+                original.data, list(feeds.values()) if len(feeds) > 1 else original.original_inputs(vectors)
+            )
         except ToolchainError as e:
             return None, f"no comparison with tflite-micro: {e}"
         stored = original.stored_outputs(*((given,) if isinstance(given, np.ndarray) else given))
@@ -297,7 +302,7 @@ def oracle_of(source: QuantizedModel, softmax: Softmax) -> Oracle | None:
 
 def _outputs(graph: IntegerGraph, vectors: Int8s) -> Int8s:
     """int8 [N, bytes]: all outputs of a sample, one after the other."""
-    found = simulate.run(graph, vectors)
+    found = simulate.run(graph, separate_inputs(graph, vectors))
     return np.concatenate([found[v].reshape(len(vectors), -1) for v in graph.outputs], axis=1)
 
 
@@ -309,13 +314,18 @@ def _interface(source: QuantizedModel) -> tuple[str, ...]:
     others = sorted(set(file.output_types) - {"int8"}) if file is not None else []
     if others:
         found.append(f"the output is int8, not {' or '.join(others)} as in the file; model.h has its scale.")
+    if len(source.graph.inputs) > 1:
+        found.append(f"{len(source.graph.inputs)} inputs stand one after the other; model.h says where.")
     if len(source.graph.outputs) > 1:
         found.append(f"{len(source.graph.outputs)} outputs stand one after the other; model.h says where.")
     return tuple(found)
 
 
-def proof_inputs(graph: IntegerGraph, own: str | Path | npt.NDArray[Any] | None) -> Int8s:
-    """The user's samples, then random ones: int8 [N, *input shape]. Raises `DataError` for samples that do not fit."""
+def proof_inputs(graph: IntegerGraph, own: str | Path | npt.NDArray[Any] | None, *, ports: int = 1) -> Int8s:
+    """The user's samples, then random ones: int8 [N, *input shape]. Raises `DataError` for samples that do not fit.
+
+    Where the input is made of several `ports`, which differ in scale, samples are int8 as stored.
+    """
     x = graph.tensors[graph.inputs[0]]
     random = np.random.default_rng(0).integers(-128, 128, (RANDOM_INPUTS, *x.shape)).astype(np.int8)
     if own is None:
@@ -327,7 +337,7 @@ def proof_inputs(graph: IntegerGraph, own: str | Path | npt.NDArray[Any] | None)
             "Give an array [N, *input shape], at most 1 GB.",
         )
     if values.dtype != np.int8:
-        if not np.issubdtype(values.dtype, np.floating) or not np.all(np.isfinite(values)):
+        if ports > 1 or not np.issubdtype(values.dtype, np.floating) or not np.all(np.isfinite(values)):
             raise DataError(
                 f"The inputs are {values.dtype}.", "Give int8 as the model stores them, or finite floats in real units."
             )

@@ -8,11 +8,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from thumbnet.data import Augmentation, Dataset, Preprocessing, load_data
-from thumbnet.errors import DataError, ModelError, UsageError
+from thumbnet.data import (
+    Augmentation,
+    Dataset,
+    Preprocessing,
+    Task,
+    default_augmentation,
+    load_data,
+    task_of,
+)
+from thumbnet.data.tasks.custom import Own, Owned
+from thumbnet.errors import UsageError
+from thumbnet.functions import own_function
 from thumbnet.graph.graph import Graph
-from thumbnet.importers import load
-from thumbnet.results import Constraints
+from thumbnet.interface import check_fit, in_order, load_reference, preprocessing_of, with_fitting_masks
+from thumbnet.results import Constraints, check_task_name
 from thumbnet.search.efforts import Effort, effort_named
 from thumbnet.targets import Target, load_target
 from thumbnet.targets.units import parse_size
@@ -26,6 +36,7 @@ class Job:
     name: str
     graph: Graph
     data: Dataset
+    task: Task
     target: Target
     limits: Constraints
     effort_name: str
@@ -44,6 +55,7 @@ class Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What makes two jobs the same: equal identities may share a run directory."""
+        own = {"functions": self.task.identity} if isinstance(self.task, Owned) else {}
         return {
             "model": self.graph.digest,
             "data": self.data.digest,
@@ -53,6 +65,7 @@ class Job:
             "seed": self.seed,
             "preprocessing": self.preprocessing.json(),
             "augmentation": asdict(self.augmentation),
+            **own,
         }
 
     @property
@@ -65,9 +78,16 @@ class Job:
         return replace(self.preprocessing, size=size)
 
     def input_grid(self, graph: Graph) -> dict[str, tuple[float, int]]:
-        """Quantization of `graph`'s input, fixed so that a pixel becomes its stored byte without arithmetic where
+        """Quantization of `graph`'s inputs, fixed so that a pixel becomes its stored byte without arithmetic where
         possible."""
-        return {graph.inputs[0].name: self.preprocessing.input_qparams()}
+        return {i.name: p.input_qparams() for i, p in zip(graph.inputs, self.preprocessing.each, strict=True)}
+
+    @property
+    def resizable(self) -> bool:
+        """Whether a smaller input is the same task: one image, and targets that are no maps of it."""
+        outputs = [self.graph.shapes[v] for v in self.graph.outputs]
+        one_image = self.data.kind == "image" and len(self.graph.inputs) == 1
+        return one_image and all(len(s) == 1 for s in outputs)
 
     @staticmethod
     def of(
@@ -86,6 +106,9 @@ class Job:
         std: tuple[float, ...] | None,
         weights: str | Path | None,
         augment: str | None,
+        task: str | None = None,
+        loss: Own | str | None = None,
+        metric: Own | str | None = None,
     ) -> Job:
         """Raises an error of `thumbnet.errors` for each argument that cannot be used, the cheap checks first."""
         board = load_target(target)
@@ -99,54 +122,39 @@ class Job:
         effort_named(effort)
         if augment is not None:
             Augmentation.named(augment)
-        dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed)
-        shape = None if input_size is None else (dataset.channels, *input_size)
-        graph = load(model, input_shape=shape, weights=weights)
+        if task is not None:
+            check_task_name(task)
+        own = own_function("loss", loss), own_function("metric", metric)
+        dataset = load_data(data, seed=seed, task=task or ("custom" if all(own) and _is_open(data) else None))
+        graph = load_reference(model, dataset, input_size, weights)
+        dataset = in_order(dataset, graph)
         name = getattr(model, "name", None) or (
             Path(model).stem if isinstance(model, str | Path) else type(model).__name__
         )
-        preprocessing = _preprocessing(graph, dataset, mean, std)
-        augmentation = Augmentation.named(augment or ("photo" if dataset.kind == "image" else "none"))
-        return Job(_slug(str(name)), graph, dataset, board, limits, effort, seed, preprocessing, augmentation)
+        preprocessing = preprocessing_of(graph, dataset, mean, std)
+        dataset = with_fitting_masks(dataset, graph)
+        purpose = task_of(dataset, *own)
+        check_fit(purpose, dataset, graph)
+        usual = "none" if preprocessing.vector else default_augmentation(dataset)
+        augmentation = Augmentation.named(augment or usual)
+        _check_augmentation(dataset, preprocessing, augmentation)
+        name = _slug(str(name))
+        return Job(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation)
 
 
-def _preprocessing(
-    graph: Graph, data: Dataset, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
-) -> Preprocessing:
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ModelError(
-            f"The model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs.",
-            "Classification takes one of each; export the part of the network that classifies.",
+def _check_augmentation(data: Dataset, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
+    if preprocessing.vector and augmentation != Augmentation.named("none"):
+        raise UsageError("The model takes a vector, which cannot be varied as an image.", "Leave --augment out.")
+    if data.task == "anomaly" and augmentation != Augmentation.named("none"):
+        raise UsageError(
+            "Samples for anomaly detection cannot be varied: the reference reproduced them as they are.",
+            "Leave --augment out.",
         )
-    shape, classes = graph.inputs[0].shape, graph.shapes[graph.outputs[0]]
-    if len(shape) != 3 or shape[0] != data.channels:
-        raise DataError(
-            f"The model takes (channels, height, width) = {shape}, the data has {data.channels} channel(s).",
-            "Convert the images or use a model for that many channels.",
-        )
-    if classes[0] != len(data.classes):
-        raise DataError(
-            f"The model tells {classes[0]} classes apart, the data has {len(data.classes)}: {', '.join(data.classes)}.",
-            "Give the network a head for these classes and fine-tune it first.",
-        )
-    size, channels = (shape[1], shape[2]), shape[0]
-    if data.value_range is not None:
-        if mean is not None or std is not None:
-            raise UsageError(
-                "mean and std are for uint8 images; this data is float arrays.",
-                "Leave them out: values go in as they are.",
-            )
-        return Preprocessing.of_array(size, channels, data.value_range)
-    # Moved to the int8 grid (by less than half a pixel value), so that training and firmware see the same inputs.
-    return Preprocessing(size, channels, _per_channel(mean, channels), _per_channel(std, channels)).on_grid()
 
 
-def _per_channel(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
-    if values is None:
-        return (0.5,) * channels
-    if len(values) not in (1, channels):
-        raise UsageError(f"mean and std need one value or {channels}, not {len(values)}.")
-    return tuple(values) * channels if len(values) == 1 else tuple(values)
+def _is_open(data: Any) -> bool:
+    """Whether the task of the data is for the user to say."""
+    return not isinstance(data, Dataset | str | Path)
 
 
 def _positive(name: str, value: float | None, *, zero: bool = False) -> float | None:

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from thumbnet.errors import RunError, ThumbnetError
 from thumbnet.files import read_json, write_json_atomic
 from thumbnet.graph.graph import Graph
+from thumbnet.importers.quantized_models import load_integer_graph
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.results import Costs, Trial, costs_from_json, trial_from_json
 from thumbnet.training.loop import Point
@@ -19,9 +22,8 @@ from thumbnet.training.loop import Point
 class Baseline:
     """The reference as it came: its answers (soft targets for the students) and what plain int8 would need."""
 
-    train_outputs: torch.Tensor  # [N, classes]
-    val_outputs: torch.Tensor
-    val_accuracy: float
+    train_outputs: tuple[torch.Tensor, ...]  # [N, ...] for each output; none where they are too large to keep
+    val_accuracy: float  # the task's metric, as everywhere
     costs: Costs  # estimated, for the reference lowered as it is
 
 
@@ -41,14 +43,15 @@ class Finished:
     recipe_id: str
     integer: IntegerGraph
     graph: Graph  # the float network it was lowered from
-    val_accuracy: float  # percent, of the integer network
+    val_accuracy: float  # of the integer network
     costs: Costs
     curves: dict[str, tuple[Point, ...]]
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width, _ = self.integer.tensors[self.integer.inputs[0]].shape
-        return height, width
+        """(height, width) of the first input; (1, length) of a vector."""
+        shape = self.integer.tensors[self.integer.inputs[0]].shape
+        return (shape[0], shape[1]) if len(shape) == 3 else (1, shape[0])
 
 
 def save_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -103,4 +106,24 @@ def load_finished(folder: Path) -> Finished:
         data["val_accuracy"],
         costs_from_json(data["costs"]),
         {k: tuple(v) for k, v in data["curves"].items()},
+    )
+
+
+def load_float_graph(run_dir: Path) -> Graph:
+    """The float network from which a finished run's integer network was lowered.
+
+    Raises `RunError` where the run's stages do not hold it (any more).
+    """
+    wanted = load_integer_graph(run_dir / "integer.json").digest
+    for path in sorted((run_dir / "stages").glob("refine-*/graph.json")):
+        try:
+            if load_integer_graph(path.with_name("integer.json")).digest == wanted:
+                graph = Graph.load(path)
+                graph.validate()
+                return graph
+        except (ThumbnetError, KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, SafetensorError):
+            continue  # damaged, or of an older version
+    raise RunError(
+        f"{run_dir} does not keep the float network of its result (in stages/refine-…).",
+        "Run 'thumbnet optimize' again with the same arguments; it computes what is missing.",
     )

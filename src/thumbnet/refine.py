@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from thumbnet.cost import estimate
-from thumbnet.data import Split
+from thumbnet.data import Batch, Split
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer import simulate
-from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.graph import IntegerGraph, QTensor
 from thumbnet.integer.lower import lower
+from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.job import Job
 from thumbnet.kept import Finalist, Finished
 from thumbnet.progress import Progress
 from thumbnet.search.halving import Lesson
 from thumbnet.training.checkpoint import Checkpoints
-from thumbnet.training.loop import Images, Point, Schedule, accuracy, draw_some, predict, recalibrate, train
+from thumbnet.training.loop import Images, Point, Schedule, assess, draw_some, recalibrate, train
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import restore_names
 from thumbnet.training.quantize_aware import QuantizedModule
@@ -31,20 +32,24 @@ AVERAGE, QUANTIZED_AVERAGE = 0.99, 0.97  # decay of the weights' moving average:
 STATISTICS_IMAGES = 512  # for the batch norms' final statistics
 FROZEN_RANGES = 0.5  # last part of quantization-aware training in which the ranges no longer move
 BATCH = 32
+SIMULATED = 256  # samples whose outputs are held at once
+
+Int8s = npt.NDArray[np.int8]
 
 
 def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoints, progress: Progress) -> Finished:
     """The finalist's integer network, with its accuracy on validation."""
-    size = cast(tuple[int, int], finalist.graph.inputs[0].shape[1:])
+    shape = finalist.graph.inputs[0].shape
+    size = (shape[1], shape[2]) if len(shape) == 3 else (1, shape[0])
     floating, distilled = distil(job, finalist.graph, lesson, size, checkpoints, progress)
     trained, integer, quantized = quantize(job, floating, lesson, size, checkpoints, progress)
-    outputs = integer_outputs(integer, stored_inputs(job, integer, job.data.val))
+    found = job.task.assess(integer_answers(job, integer, job.data.val))
     return Finished(
         recipe_id=finalist.recipe_id,
         integer=integer,
         graph=trained,
-        val_accuracy=accuracy(outputs, torch.from_numpy(np.asarray(job.data.val.labels))),
-        costs=estimate(integer, job.target),
+        val_accuracy=found.score,
+        costs=estimate(join_ports(integer), job.target),
         curves={"search": finalist.curve, "distillation": distilled, "quantization-aware": quantized},
     )
 
@@ -64,7 +69,8 @@ def distil(
             Schedule(steps, batch=BATCH, rate=FLOAT_RATE, warmup=0.05, average=AVERAGE),
             augmentation=lesson.augmentation,
             seed=job.seed,
-            evaluate=lambda m: accuracy(predict(m, validation), validation.labels),
+            evaluate=lambda m: assess(m, validation, job.task).score,
+            said=job.task.metric.text,
             on_step=stage.advance,
             checkpoint=checkpoints.named("distil"),
         )
@@ -92,7 +98,8 @@ def quantize(
             Schedule(steps, batch=BATCH, rate=QUANTIZED_RATE, warmup=0.05, weight_decay=0.0, average=QUANTIZED_AVERAGE),
             augmentation=lesson.augmentation,
             seed=job.seed + 1,
-            evaluate=lambda m: accuracy(predict(m, validation), validation.labels),
+            evaluate=lambda m: assess(m, validation, job.task).score,
+            said=job.task.metric.text,
             before_step=before_step,
             on_step=stage.advance,
             checkpoint=checkpoints.named("quantize"),
@@ -101,21 +108,45 @@ def quantize(
     return floating, lower(floating, student.ranges(), fixed=job.input_grid(floating)), curve
 
 
-def stored_inputs(job: Job, graph: IntegerGraph, split: Split, count: int | None = None) -> npt.NDArray[np.int8]:
-    """Images of `split` as the firmware gets them, [N, H, W, C]; `count` of them, spread over the split, or all."""
+def stored_inputs(job: Job, graph: IntegerGraph, split: Split, count: int | None = None) -> dict[str, Int8s]:
+    """Samples of `split` as the firmware gets them, [N, H, W, C] or [N, length] by the inputs' names.
+
+    `count` of them, spread over the split, or all.
+    """
     first = graph.tensors[graph.inputs[0]]
-    size = (first.shape[0], first.shape[1])
-    images = split.images(size)
+    size = (first.shape[0], first.shape[1]) if len(first.shape) == 3 else (1, first.shape[0])
+    arrays = split.images(size), *split.further_inputs
     if count is not None:  # test sets are often sorted by class
-        images = images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
-    return job.preprocessing_at(size).quantize(images, first.scale, first.zero_point)
+        chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
+        arrays = tuple(a[chosen] for a in arrays)
+    stored = {}
+    for name, array, preprocessing in zip(graph.inputs, arrays, job.preprocessing_at(size).each, strict=True):
+        x = graph.tensors[name]
+        stored[name] = preprocessing.quantize(array, x.scale, x.zero_point).reshape(-1, *x.shape)
+    return stored
 
 
-def integer_outputs(graph: IntegerGraph, inputs: npt.NDArray[np.int8]) -> torch.Tensor:
-    """Dequantized outputs [N, classes] of the integer simulator."""
-    out = graph.tensors[graph.outputs[0]]
-    stored = simulate.run(graph, inputs)[graph.outputs[0]]
-    return (torch.from_numpy(stored.reshape(len(stored), -1)).float() - out.zero_point) * out.scale
+def integer_answers(job: Job, graph: IntegerGraph, split: Split) -> Iterator[Batch]:
+    """The split batch by batch, with what the integer simulator gives, in real units and channels first. The inputs are
+    those that the firmware sees."""
+    feeds = stored_inputs(job, graph, split)
+    targets = [torch.from_numpy(np.asarray(y)) for y in (split.labels, *split.further_targets)]
+    for start in range(0, len(split), SIMULATED):
+        rows = slice(start, start + SIMULATED)
+        part = {v: x[rows] for v, x in feeds.items()}
+        outputs = simulate.run(graph, part)
+        yield Batch(
+            tuple(_real(graph.tensors[v], outputs[v]) for v in graph.outputs),
+            tuple(t[rows] for t in targets),
+            tuple(_real(graph.tensors[v], part[v]) for v in graph.inputs),
+        )
+
+
+def _real(tensor: QTensor, stored: Int8s) -> torch.Tensor:
+    """float32 [N, C, H, W] or [N, length]."""
+    x = torch.from_numpy(stored)
+    x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
+    return (x.float() - tensor.zero_point) * tensor.scale
 
 
 def _steps(epochs: float, training: Images) -> int:

@@ -13,10 +13,9 @@ from rich.table import Table
 
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
-from thumbnet.results import Trial, trial_from_json
+from thumbnet.results import Metric, Trial, from_key, trial_from_json
 
 _ROWS = (  # label, key, unit, digits
-    ("Accuracy on the test split", "accuracy", "%", 1),
     ("Model size", "size_bytes", "KB", 1),
     ("Parameters", "parameters", "", 0),
     ("Multiply-accumulates", "macs", "", 0),
@@ -52,9 +51,19 @@ class Result:
         return dict(self.summary["proof"])
 
     @property
+    def metric(self) -> Metric:
+        """What the task is judged by; `baseline` and `best` hold it under `metric.key`."""
+        return Metric.of(self.summary)
+
+    @property
+    def drop(self) -> float:
+        """How much worse the integer model is on the test split, in points or the metric's unit."""
+        return float(self.summary["drop_points" if self.metric.in_points else "drop"])
+
+    @property
     def drop_points(self) -> float:
-        """Test accuracy of the reference minus that of the integer model, in points."""
-        return float(self.summary["drop_points"])
+        """The same, for metrics in percent: test accuracy of the reference minus that of the integer model."""
+        return self.drop
 
     def missed(self) -> str:
         """Limits that the linked firmware or its test accuracy does not keep, as text; "" if all are kept."""
@@ -64,13 +73,14 @@ class Result:
             for name in ("flash_bytes", "ram_bytes", "latency_ms", "macs")
             if name in limits and best[name] > limits[name]
         ]
-        if "max_drop" in limits and self.drop_points > limits["max_drop"]:
-            over.append(f"{self.drop_points:.2f} points lost on the test split, {limits['max_drop']:g} allowed")
+        if "max_drop" in limits and self.drop > limits["max_drop"]:
+            lost = self.metric.amount(self.drop)
+            over.append(f"{lost} lost on the test split, {limits['max_drop']:g} allowed")
         return ", ".join(over)
 
     @property
     def front(self) -> list[Trial]:
-        return pareto_front(self.trials)
+        return pareto_front(self.trials, self.metric.higher_is_better)
 
     @property
     def report(self) -> Path:
@@ -96,20 +106,20 @@ class Result:
         """The result of a finished run. Raises `ThumbnetError` where there is none."""
         folder = Path(run_dir)
         details = read_json(folder / "details.json")
-        return Result(folder, read_json(folder / "result.json"), tuple(trial_from_json(t) for t in details["trials"]))
+        summary = read_json(folder / "result.json")
+        trials = (from_key(t, Metric.of(summary).key) for t in details["trials"])
+        return Result(folder, summary, tuple(trial_from_json(t) for t in trials))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """(what, before, after, change) as texts."""
-        rows = []
+        metric = self.metric
+        scores = [metric.text(of[metric.key]) for of in (self.baseline, self.best)]
+        rows = [(f"{metric.name} on the test split", scores[0], scores[1], metric.change(self.drop))]
         for label, key, unit, digits in _ROWS:
             before, after = self.baseline.get(key), self.best.get(key)
             if after is None and before is None:
                 continue
-            change = ""
-            if key == "accuracy":
-                change = f"{-self.drop_points or 0.0:+.2f} points"
-            elif before and after:
-                change = f"÷ {before / after:.1f}"
+            change = f"÷ {before / after:.1f}" if before and after else ""
             rows.append((label, _text(before, unit, digits), _text(after, unit, digits), change))
         return rows
 
@@ -122,22 +132,31 @@ class Result:
         table.add_column("Change", justify="right")
         for row in self.rows():
             table.add_row(*row)
-        low, high = self.best["accuracy_interval"]
+        interval, samples = self._interval(), self.metric.samples
         proof = self.proof
         exact = "bit for bit equal to" if proof["bit_exact"] else "NOT equal to"
         table.caption = (
-            f"Integer model, {self.summary['test_images']} test images, 95 % interval {low:.1f}–{high:.1f} %. "
-            f"Firmware {exact} the reference arithmetic on {proof['images']} images ({proof['emulator']}). 1 KB = 1024 "
-            "bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked firmware."
+            f"Integer model, {self.summary['test_images']} test {samples}{interval}. "
+            f"Firmware {exact} the reference arithmetic on {proof['images']} {samples} ({proof['emulator']}). "
+            "1 KB = 1024 bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked "
+            "firmware."
         )
         table.caption_justify = "left"
         return table
 
+    def _interval(self) -> str:
+        low, high = self.best[f"{self.metric.key}_interval"]
+        if low is None or high is None:
+            return ""
+        unit, digits = self.metric.unit, self.metric.digits
+        return f", 95 % interval {low:.{digits}f}–{high:.{digits}f} {unit}".rstrip()
+
     def __repr__(self) -> str:
-        best = self.best
+        best, metric = self.best, self.metric
+        name = "" if metric.key == "accuracy" else f"{metric.name} "
         return (
-            f"<Result {self.summary['model']} on {self.summary['target']}: {best['accuracy']:.1f} % "
-            f"({-self.drop_points or 0.0:+.2f} points), {best['flash_bytes'] / 1024:.0f} KB flash, "
+            f"<Result {self.summary['model']} on {self.summary['target']}: {name}{metric.text(best[metric.key])} "
+            f"({metric.change(self.drop)}), {best['flash_bytes'] / 1024:.0f} KB flash, "
             f"{best['ram_bytes'] / 1024:.0f} KB RAM, bit exact: {self.proof['bit_exact']}, in {self.run_dir}>"
         )
 
@@ -147,21 +166,22 @@ class Result:
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
-def pareto_front(trials: tuple[Trial, ...]) -> list[Trial]:
+def pareto_front(trials: tuple[Trial, ...], higher_is_better: bool = True) -> list[Trial]:
     """Trials that no other one beats: at most its flash and RAM, at least its accuracy, one of them strictly."""
+    sign = -1.0 if higher_is_better else 1.0
     scored = [t for t in trials if t.costs is not None and t.accuracy is not None]
     front = []
     for t in scored:
-        mine = _objectives(t)
-        if not any(_dominates(_objectives(o), mine) for o in scored):
+        mine = _objectives(t, sign)
+        if not any(_dominates(_objectives(o, sign), mine) for o in scored):
             front.append(t)
-    return sorted(front, key=lambda t: _objectives(t))
+    return sorted(front, key=lambda t: _objectives(t, sign))
 
 
-def _objectives(trial: Trial) -> tuple[float, float, float]:
+def _objectives(trial: Trial, sign: float) -> tuple[float, float, float]:
     assert trial.costs is not None
     assert trial.accuracy is not None
-    return (trial.costs.flash_bytes, trial.costs.ram_bytes, -trial.accuracy)
+    return (trial.costs.flash_bytes, trial.costs.ram_bytes, sign * trial.accuracy)
 
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

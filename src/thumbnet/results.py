@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
+
+from thumbnet.errors import UsageError
+
+TASK_NAMES = ("classification", "multi-label", "regression", "segmentation", "anomaly", "custom")
+
+
+def check_task_name(name: str) -> str:
+    """Raises `UsageError` for a name that is none of `TASK_NAMES`."""
+    if name not in TASK_NAMES:
+        raise UsageError(f"There is no task '{name}'.", f"Choose one of {', '.join(TASK_NAMES)}.")
+    return name
 
 
 class Kind(StrEnum):
@@ -13,6 +25,59 @@ class Kind(StrEnum):
     ESTIMATED = "estimated"  # from a model of the hardware or the linker
     EMULATED = "emulated"  # counted on an emulated core, or read from the linked firmware
     MEASURED = "measured"  # on the data, or on a real device
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure of quality. `key` names it in JSON; `unit` is "%" or that of the targets ("" where none is known)."""
+
+    key: str
+    name: str
+    unit: str = "%"
+    higher_is_better: bool = True
+    digits: int = 1
+
+    @property
+    def in_points(self) -> bool:
+        """Whether differences are told in points (of percent)."""
+        return self.unit == "%"
+
+    @property
+    def samples(self) -> str:
+        """What it is measured on."""
+        return "images" if self.key == "accuracy" else "samples"
+
+    @property
+    def label(self) -> str:
+        """Within a sentence or along an axis: `accuracy, %`."""
+        name = self.name.lower() if self.key == "accuracy" else self.name
+        return f"{name}, {self.unit}" if self.unit else name
+
+    def drop(self, before: float, after: float) -> float:
+        """How much worse `after` is, in points or the metric's unit; negative where it is better."""
+        return before - after if self.higher_is_better else after - before
+
+    def text(self, value: float) -> str:
+        return f"{value:.{self.digits}f} {self.unit}".strip()
+
+    def amount(self, difference: float, digits: int = 2) -> str:
+        """A difference without a sign of its own: "1.30 points"."""
+        return f"{difference:.{digits}f} points" if self.in_points else self.text(difference)
+
+    def change(self, drop: float) -> str:
+        """How the metric itself changed: "-1.30 points", where it dropped by 1.3."""
+        value = (-drop if self.higher_is_better else drop) or 0.0
+        return f"{value:+.2f} points" if self.in_points else f"{value:+.{self.digits}f} {self.unit}".strip()
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def of(result: Mapping[str, Any]) -> Metric:
+        """That of a `result.json`; accuracy where it names none."""
+        known = {f.name for f in fields(Metric)}
+        given = {k: v for k, v in result.get("metric", {}).items() if k in known}
+        return Metric(**{"key": "accuracy", "name": "Accuracy", **given})
 
 
 @dataclass(frozen=True)
@@ -63,7 +128,8 @@ class Costs:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Limits; None means unlimited. `max_drop` is in accuracy points (percent) below the reference."""
+    """Limits; None means unlimited. `max_drop` is how much worse than the reference's the metric may be: points of
+    percent, or the metric's own unit."""
 
     flash_bytes: int | None = None
     ram_bytes: int | None = None
@@ -98,7 +164,7 @@ class Trial:
     state: TrialState
     reason: str  # why it is infeasible, failed, or was dropped; "" for survivors
     costs: Costs | None
-    accuracy: float | None  # percent, on the validation split, of the last rung it reached
+    accuracy: float | None  # or the task's own metric, on the validation split, of the last rung it reached
     rung: int  # how many rounds of training it survived; 0 = costs only
     curve: tuple[dict[str, float], ...] = field(default=())  # {"step", "loss", "accuracy"}
 
@@ -107,6 +173,18 @@ def costs_from_json(data: dict[str, Any]) -> Costs:
     """The inverse of `dataclasses.asdict` on `Costs`."""
     layers = tuple(LayerCost(**{**layer, "output_shape": tuple(layer["output_shape"])}) for layer in data["layers"])
     return Costs(**{**data, "kind": Kind(data["kind"]), "layers": layers})
+
+
+def under_key(point: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A trial or a point of a curve with its metric under the metric's own key, curves within included."""
+    values = {key if k == "accuracy" else k: v for k, v in point.items()}
+    return {k: [under_key(p, key) for p in v] if k == "curve" else v for k, v in values.items()}
+
+
+def from_key(point: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The inverse of `under_key`."""
+    values = {"accuracy" if k == key else k: v for k, v in point.items()}
+    return {k: [from_key(p, key) for p in v] if k == "curve" else v for k, v in values.items()}
 
 
 def trial_from_json(data: dict[str, Any]) -> Trial:

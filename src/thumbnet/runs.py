@@ -32,7 +32,7 @@ from thumbnet.version import __version__
 T = TypeVar("T")
 _UNFINISHED = ".unfinished"
 PACKAGES = ("torch", "numpy", "scipy", "ziglang", "unicorn", "tflite-micro", "ai-edge-litert", "pillow")
-RESULTS = ("result.json", "details.json", "report.html", "model.tflite", "firmware", "integer.json")
+RESULTS = ("result.json", "details.json", "report.html", "model.tflite", "firmware", "integer.json", "exports")
 STATE = ("times.json", "stages", "reference.json", "reference.safetensors", "integer.safetensors", "proof_inputs.npy")
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from thumbnet.cost import estimate
+from thumbnet.data import Metric
+from thumbnet.data.task import joined
 from thumbnet.emulation.verify import Proof, verify_firmware
 from thumbnet.errors import InfeasibleError, VerificationError
 from thumbnet.exporters.c import emit, write_firmware
@@ -19,6 +21,7 @@ from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer import simulate
 from thumbnet.integer.lower import lower
+from thumbnet.integer.passes.join_inputs import join_ports, joined_inputs
 from thumbnet.job import Job
 from thumbnet.kept import (
     Baseline,
@@ -32,7 +35,7 @@ from thumbnet.kept import (
     save_tensors,
 )
 from thumbnet.progress import Progress
-from thumbnet.refine import finish, integer_outputs, stored_inputs
+from thumbnet.refine import finish, integer_answers, stored_inputs
 from thumbnet.result import Result
 from thumbnet.results import Trial
 from thumbnet.runs import RunDirectory
@@ -44,8 +47,8 @@ from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
 from thumbnet.summary import write_summary
 from thumbnet.training.checkpoint import Checkpoints
-from thumbnet.training.distill import CrossEntropy, Distillation, teacher_outputs
-from thumbnet.training.loop import Images, accuracy, draw_some, predict
+from thumbnet.training.distill import objective_of, reference_outputs
+from thumbnet.training.loop import Images, answered, assess, draw_some
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import insert_batch_norm
 
@@ -62,6 +65,8 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
         job.graph.save(path)
     for note in job.data.notes:
         progress.note(f"Data: {note}")
+    if job.task.name != "classification":
+        progress.note(f"Task: {job.task.name}, judged by {job.task.metric.label}.")
     progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
     return job.graph
 
@@ -72,42 +77,48 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
     def compute() -> dict[str, torch.Tensor]:
         module = GraphModule(reference).eval()
         training, validation = Images.of(job.data.train, job.preprocessing), Images.of(job.data.val, job.preprocessing)
-        with progress.stage(
-            "Ask the reference", total=len(training) * (1 + job.augmentation.flip) + len(validation)
-        ) as stage:
-            mirrored = job.augmentation.flip
-            outputs = teacher_outputs(module, training, mirrored=mirrored, on_images=lambda n: stage.advance(n))
-            answers = teacher_outputs(module, validation, mirrored=False, on_images=lambda n: stage.advance(n))
-        return {"train": outputs, "val": answers}
+        mirrored = job.augmentation.flip
+        with progress.stage("Ask the reference", total=len(training) * (1 + mirrored) + len(validation)) as stage:
+            outputs = reference_outputs(
+                module, training, job.task, mirrored=mirrored, on_images=lambda n: stage.advance(n)
+            )
+            found = assess(module, validation, job.task)
+            stage.advance(len(validation))
+        score = {"val": torch.tensor([found.score, found.loss], dtype=torch.float64)}
+        return score | {f"train/{k}": y for k, y in enumerate(outputs)}
 
-    outputs = run.stage("baseline", job.key, compute, save_tensors, load_tensors)
-    labels = torch.from_numpy(np.asarray(job.data.val.labels))
-    score = accuracy(outputs["val"], labels)
-    costs = estimate(lower(clean(reference), None, fixed=job.input_grid(reference)), job.target)
+    kept = run.stage("baseline", job.key, compute, save_tensors, load_tensors)
+    outputs = tuple(kept[f"train/{k}"] for k in range(len(kept) - 1))
+    score, metric = float(kept["val"][0]), job.task.metric
+    if not outputs:
+        progress.note("The reference's outputs are too large to keep: candidates learn from the targets alone.")
+    costs = estimate(join_ports(lower(clean(reference), None, fixed=job.input_grid(reference))), job.target)
+    name = "" if metric.key == "accuracy" else f"{metric.name} "
     progress.note(
-        f"Reference: {score:.1f} % on validation; plain int8 would take {costs.flash_bytes / 1024:.0f} KB of flash "
-        f"and {costs.ram_bytes / 1024:.0f} KB of RAM."
+        f"Reference: {name}{metric.text(score)} on validation; plain int8 would take {costs.flash_bytes / 1024:.0f} KB "
+        f"of flash and {costs.ram_bytes / 1024:.0f} KB of RAM."
     )
-    return Baseline(outputs["train"], outputs["val"], score, costs)
+    return Baseline(outputs, score, costs)
 
 
 def normalize(job: Job, reference: Graph) -> Graph:
     """The lossless clean-up, then batch norms measured on data: the graph every recipe starts from."""
     images = Images.of(job.data.train, job.preprocessing)
-    return insert_batch_norm(clean(reference), images.normalized(draw_some(len(images), NORM_IMAGES, job.seed)))
+    return insert_batch_norm(clean(reference), *images.inputs(draw_some(len(images), NORM_IMAGES, job.seed)))
 
 
 def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progress: Progress) -> tuple[Space, Context]:
     """The design space, and how much each channel and block matters."""
-    space = explore_space(graph)
+    space = explore_space(graph, resizable=job.resizable)
     progress.note(f"Design space: {space.summary()}.")
     images = Images.of(job.data.train, job.preprocessing)
 
     def compute() -> dict[str, torch.Tensor]:
         chosen = draw_some(len(images), IMPORTANCE_IMAGES, job.seed)
         with progress.stage("Weigh channels and blocks", total=len(chosen)) as stage:
+            learned = objective_of(job.task)
             scores = importance(
-                graph, space.groups, space.blocks, images, CrossEntropy(), chosen, on_images=lambda n: stage.advance(n)
+                graph, space.groups, space.blocks, images, learned, chosen, on_images=lambda n: stage.advance(n)
             )
         channels = {f"channels/{k}": torch.from_numpy(v) for k, v in scores.channels.items()}
         return channels | {f"blocks/{k}": torch.tensor(v, dtype=torch.float64) for k, v in scores.blocks.items()}
@@ -161,26 +172,30 @@ def refine(
     return [refined(f) for f in finalists]
 
 
-def select(finished: list[Finished]) -> Finished:
+def select(finished: list[Finished], metric: Metric) -> Finished:
     """The best integer network on validation; the test split then judges whether it keeps `max_drop`."""
-    return min(finished, key=lambda f: (-f.val_accuracy, f.costs.flash_bytes, f.recipe_id))
+    sign = -1 if metric.higher_is_better else 1
+    return min(finished, key=lambda f: (sign * f.val_accuracy, f.costs.flash_bytes, f.recipe_id))
 
 
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
     """Writes the firmware folder and the TFLite file; returns the folder."""
     preprocessing = job.preprocessing_at(best.size)
     first = best.integer.tensors[best.integer.inputs[0]]
-    example = stored_inputs(job, best.integer, job.data.test, 1)
-    expected = simulate.run(best.integer, example)[best.integer.outputs[0]]
+    graph = join_ports(best.integer)
+    example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, 1))
+    expected = simulate.run(graph, example)[graph.outputs[0]]
     files = emit(
-        best.integer,
+        graph,
         job.target,
         preprocessing={
             **preprocessing.json(),
-            "classes": list(job.data.classes),
+            "classes": list(job.data.classes) if job.task.names_outputs else [],
             "table": preprocessing.table(first.scale, first.zero_point),
         },
         test_vector=(example[0].tobytes(), expected[0].tobytes()),
+        feeds=[best.integer.tensors[v] for v in best.integer.inputs],
+        parts=[best.integer.tensors[v] for v in best.integer.outputs],
         stack_bytes=best.costs.stack_bytes,
     )
     folder = run.path / "firmware"
@@ -192,7 +207,7 @@ def export(job: Job, run: RunDirectory, best: Finished) -> Path:
 
 def verify(job: Job, run: RunDirectory, best: Finished, firmware: Path, progress: Progress) -> Proof:
     """Builds the firmware, runs it on the emulated core over test images, and compares every byte."""
-    inputs = stored_inputs(job, best.integer, job.data.test, PROOF_IMAGES)
+    inputs = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, PROOF_IMAGES))
     np.save(run.path / "proof_inputs.npy", inputs, allow_pickle=False)
 
     def compute() -> Proof:
@@ -227,25 +242,28 @@ def report(
     """Opens the test split, once, and writes result.json, details.json and report.html."""
     test = Images.of(job.data.test, job.preprocessing)
     with progress.stage("Test both networks", total=2) as stage:
-        before = predict(GraphModule(reference), test)
+        with torch.inference_mode():
+            before = [job.task.answers(b) for b in answered(GraphModule(reference), test)]
         stage.advance(1)
-        after = integer_outputs(best.integer, stored_inputs(job, best.integer, job.data.test))
+        after = [job.task.answers(b) for b in integer_answers(job, best.integer, job.data.test)]
         stage.advance(1)
-    return write_summary(job, run, reference, baseline, trials, best, proof, before, after)
+    return write_summary(job, run, reference, baseline, trials, best, proof, joined(before), joined(after))
 
 
 # --- helpers
 
 
 def _lesson(job: Job, baseline: Baseline) -> Lesson:
+    teacher = baseline.train_outputs
     return Lesson(
         train=job.data.train,
         val=job.data.val,
         preprocessing=job.preprocessing,
-        teacher=baseline.train_outputs,
-        objective=Distillation(baseline.train_outputs, weight=DISTILLATION_WEIGHT),
+        teacher=teacher[0] if len(teacher) == 1 and teacher[0].ndim == 2 else None,
+        objective=objective_of(job.task, teacher, DISTILLATION_WEIGHT),
         augmentation=job.augmentation,
         seed=job.seed,
+        task=job.task,
     )
 
 

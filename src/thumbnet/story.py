@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,24 @@ def optimize(
     std: tuple[float, ...] | None = None,
     weights: str | Path | None = None,
     augment: str | None = None,
+    task: str | None = None,
+    loss: Callable[[Any, Any], Any] | str | None = None,
+    metric: Callable[[Any, Any], Any] | str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Finds a network that fits `target` within the limits and loses least, and hands back its verified firmware.
 
     `model`: a `torch.nn.Module`, an exported program or its `.pt2` file, or "package.module:factory" (with `weights`).
     `data`: a folder of class folders (with or without train/val/test), an `.npz` of arrays, or an iterable of
-    (input, label). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `max_drop` is in points of
-    accuracy below the reference. `mean` and `std` are what the network was trained with, per channel, for pixels in
-    0..1. `input_size` is (height, width) where the model does not tell. `augment` says how training images may vary:
-    "none", "upright" (moved, other exposure), "photo" (also mirrored; the default for images) or "surface" (also turned
-    and upside down).
+    (input, target). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `max_drop` is how much
+    worse than the reference's the metric may be: points of accuracy, or the unit of another task's metric. `mean` and
+    `std` are what the network was trained with, per channel, for pixels in 0..1. `input_size` is (height, width) where
+    the model does not tell. `augment` says how training images may vary: "none", "light" (other exposure), "upright"
+    (also moved), "photo" (also mirrored; the default for classes of images) or "surface" (also turned and upside down).
+
+    `task`: "classification", "multi-label", "regression", "segmentation", "anomaly" or "custom"; left out, the data
+    tells. `loss` and `metric` are functions of (outputs, targets), or "package.module:function", in place of the
+    task's own; see docs/tasks.md.
 
     Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last one
     stopped. Raises `InfeasibleError` where nothing can meet the limits, and says what comes nearest.
@@ -63,6 +71,9 @@ def optimize(
         std,
         weights,
         augment,
+        task,
+        loss,
+        metric,
     )
     progress = progress or Progress.quiet()
     with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress) as run:
@@ -72,7 +83,7 @@ def optimize(
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
         finalists, trials = stages.search(job, run, space, context, baseline, progress)
         finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
-        best = stages.select(finished)
+        best = stages.select(finished, job.task.metric)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared
         return stages.report(job, run, reference, baseline, trials, best, proof, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 from thumbnet.cost.latency import latency_ms
 from thumbnet.cost.memory import plan_arena
-from thumbnet.data.task import Classification
+from thumbnet.data import Classification, Task
+from thumbnet.data.task import Arrays, one
 from thumbnet.emulation.verify import Proof
 from thumbnet.files import write_json_atomic
 from thumbnet.graph.graph import Graph
@@ -24,7 +26,7 @@ from thumbnet.job import Job
 from thumbnet.kept import Baseline, Finished
 from thumbnet.report import write_report
 from thumbnet.result import Result
-from thumbnet.results import Trial
+from thumbnet.results import Trial, under_key
 from thumbnet.runs import RunDirectory
 
 SAMPLES = 24  # test images shown in the report
@@ -38,13 +40,11 @@ def write_summary(
     trials: list[Trial],
     best: Finished,
     proof: Proof,
-    before: torch.Tensor,
-    after: torch.Tensor,
+    before: Arrays,
+    after: Arrays,
 ) -> Result:
-    """`before` and `after` are the outputs [N, classes] of the reference and of the integer model on the test split."""
-    labels = np.asarray(job.data.test.labels)
-    answers = {"reference": before.argmax(1).numpy(), "best": after.argmax(1).numpy()}
-    summary = _result(job, run, reference, baseline, best, proof, labels, answers)
+    """`before` and `after` are the task's answers of the reference and of the integer model on the test split."""
+    summary = _result(job, run, reference, baseline, best, proof, before, after)
     write_json_atomic(run.path / "result.json", summary)
     details = {
         **_story(job, run, summary),
@@ -53,24 +53,34 @@ def write_summary(
         "reference_layers": _layers(reference),
         "best_layers": proof.json().get("layers") or [asdict(layer) for layer in best.costs.layers],
         "arena": _arena(job, best),
-        "trials": [asdict(t) for t in trials],
+        "trials": [under_key(asdict(t), job.task.metric.key) for t in trials],
         "validation": {
             "reference": baseline.val_accuracy,
             "best": best.val_accuracy,
             "best_trial": best.recipe_id,
         },
-        "curves": [{"name": k, "points": list(v)} for k, v in best.curves.items()],
-        "confusion": {
-            name: Classification(job.data.classes).confusion(labels, answer).tolist()
-            for name, answer in answers.items()
-        },
-        "samples": _samples(job, labels, before, after),
+        "curves": [
+            {"name": k, "points": [under_key(p, job.task.metric.key) for p in v]} for k, v in best.curves.items()
+        ],
+        **_judged(job, before, after),
         "proof": proof.json(),
         "moves": _moves(trials, best.recipe_id),
     }
     write_json_atomic(run.path / "details.json", details)
     write_report(run.path)
     return Result(run.path, summary, tuple(trials))
+
+
+def _judged(job: Job, before: Arrays, after: Arrays) -> dict[str, Any]:
+    """What only a classification shows: which classes are mistaken for which, and samples with both answers."""
+    if not isinstance(job.task, Classification):
+        return {}
+    labels, outputs = np.asarray(job.data.test.labels), (torch.from_numpy(one(before)), torch.from_numpy(one(after)))
+    counts = {
+        name: job.task.confusion(labels, answer.argmax(1).numpy()).tolist()
+        for name, answer in zip(("reference", "best"), outputs, strict=True)
+    }
+    return {"confusion": counts, "samples": _samples(job, labels, *outputs)}
 
 
 def _result(
@@ -80,29 +90,34 @@ def _result(
     baseline: Baseline,
     best: Finished,
     proof: Proof,
-    labels: npt.NDArray[np.int64],
-    answers: dict[str, npt.NDArray[np.int64]],
+    before: Arrays,
+    after: Arrays,
 ) -> dict[str, Any]:
-    task = Classification(job.data.classes)
-    score = {name: task.accuracy(labels, answer) for name, answer in answers.items()}
+    wanted = (np.asarray(job.data.test.labels), *job.data.test.further_targets)
+    targets = wanted if len(wanted) > 1 else wanted[0]
+    metric, score = (
+        job.task.metric,
+        {"reference": job.task.score(targets, before), "best": job.task.score(targets, after)},
+    )
+    drop = metric.drop(score["reference"], score["best"])
     measured = proof.json()
     return {
         "model": job.name,
         "target": job.target.name,
+        "task": job.task.name,
+        "metric": metric.json(),
         "reference": {
-            "accuracy": score["reference"],
-            "accuracy_interval": list(task.interval(labels, answers["reference"])),
+            **_scored(job.task, targets, before, score["reference"]),
             "size_bytes": 4 * reference.parameters,
             "parameters": reference.parameters,
             "macs": reference.macs,
             "flash_bytes": baseline.costs.flash_bytes,
             "ram_bytes": baseline.costs.ram_bytes,
             "latency_ms": baseline.costs.latency_ms,
-            "val_accuracy": baseline.val_accuracy,
+            f"val_{metric.key}": baseline.val_accuracy,
         },
         "best": {
-            "accuracy": score["best"],
-            "accuracy_interval": list(task.interval(labels, answers["best"])),
+            **_scored(job.task, targets, after, score["best"]),
             "size_bytes": (run.path / "model.tflite").stat().st_size,
             "flash_bytes": measured["flash_bytes"],
             "code_bytes": measured["code_bytes"],
@@ -115,11 +130,11 @@ def _result(
             "cycles": measured["cycles"],
             "latency_ms": latency_ms(measured["cycles"], measured["instructions"], job.target),
             "input": list(best.size),
-            "val_accuracy": best.val_accuracy,
+            f"val_{metric.key}": best.val_accuracy,
         },
-        "drop_points": score["reference"] - score["best"],
-        "drop_interval": list(task.drop_interval(labels, answers["reference"], answers["best"])),
-        "test_images": len(labels),
+        "drop_points" if metric.in_points else "drop": drop,
+        "drop_interval": _finite(job.task.drop_interval(targets, before, after)),
+        "test_images": len(job.data.test),
         "proof": {
             "images": measured["images"],
             "bit_exact": measured["bit_exact"],
@@ -131,6 +146,18 @@ def _result(
         "wall_seconds": run.wall_seconds,
         "versions": run.provenance()["versions"],
     }
+
+
+def _scored(task: Task, targets: Arrays, answers: Arrays, score: float) -> dict[str, Any]:
+    """The metric under its own key, its interval, and whatever else the task tells."""
+    more = [asdict(f) for f in task.figures(targets, answers)]
+    key = task.metric.key
+    return {key: score, f"{key}_interval": _finite(task.interval(targets, answers)), **({"also": more} if more else {})}
+
+
+def _finite(interval: tuple[float, float]) -> list[float | None]:
+    """As JSON has it: null where an end is unknown, as with a single sample."""
+    return [v if math.isfinite(v) else None for v in interval]
 
 
 def _story(job: Job, run: RunDirectory, summary: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from command_line import Run
         (("--ram", "-3KB"), 2, "-3KB"),
         (("--input-size", "12"), 2, "HEIGHTxWIDTH"),
         (("--mean", "grey"), 2, "--mean"),
+        (("--task", "guessing"), 2, "multi-label"),
         (("--force",), 2, "--run-dir"),
     ],
 )
@@ -43,6 +44,9 @@ def test_an_option_is_refused_before_the_model_is_opened(
         (("--mean", "123.7"), "divide one for 0..255 by 255"),
         (("--std", "0"), "standard deviation 0"),
         (("--mean", "0.4,0.5"), "one value or 1"),
+        (("--loss", "my loss"), "package.module:function"),
+        (("--metric", "models:nothing"), "has no function 'nothing'"),
+        (("--metric", "no_such:metric"), "cannot be imported"),
     ],
 )
 def test_a_value_is_refused(thumbnet: Run, images: Path, arguments: tuple[str, ...], says: str) -> None:

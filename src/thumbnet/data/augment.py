@@ -59,6 +59,20 @@ class Augmentation:
 
     def apply(self, x: torch.Tensor, view: View) -> torch.Tensor:
         """Float [B, C, H, W] to the same shape, image by image as `view` says."""
+        x = self._placed(x, view, "bilinear")
+        if self.contrast or self.brightness:
+            x = x * view.gain + view.offset
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def move(self, maps: torch.Tensor, view: View) -> torch.Tensor:
+        """Maps of the images, at any resolution, moved as `apply` moves the images: class numbers [B, H, W] of any
+        integer type by the nearest pixel, floats [B, C, H, W] as the images. Beyond the edge, the edge is repeated."""
+        if maps.is_floating_point():
+            return self._placed(maps, view, "bilinear")
+        return self._placed(maps[:, None].float(), view, "nearest")[:, 0].to(maps.dtype)
+
+    def _placed(self, x: torch.Tensor, view: View, filter_: str) -> torch.Tensor:
+        """Mirrored, turned and shifted."""
         coin = view.flips[:, :, None, None, None]
         if self.flip:
             x = torch.where(coin[:, 0], x.flip(3), x)
@@ -67,17 +81,15 @@ class Augmentation:
         if self.transpose and x.shape[2] == x.shape[3]:
             x = torch.where(coin[:, 2], x.transpose(2, 3), x)
         if self.shift or self.rotate or self.scale:
-            x = _moved(x, view)
-        if self.contrast or self.brightness:
-            x = x * view.gain + view.offset
-        return x.contiguous(memory_format=torch.channels_last)
+            x = _moved(x, view, filter_)
+        return x
 
 
-def _moved(x: torch.Tensor, view: View) -> torch.Tensor:
+def _moved(x: torch.Tensor, view: View, filter_: str) -> torch.Tensor:
     cos, sin = view.scale * view.angle.cos(), view.scale * view.angle.sin()
     rows = [torch.stack([cos, -sin, view.shift[:, 0]], 1), torch.stack([sin, cos, view.shift[:, 1]], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(x, grid, mode=filter_, padding_mode="border", align_corners=False)
 
 
 def _spread(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -87,6 +99,8 @@ def _spread(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 AUGMENTATIONS = {
     # inputs stay as they are: for data whose axes are not those of an image
     "none": Augmentation(flip=False, shift=0.0, contrast=0.0, brightness=0.0),
+    # for images whose answer depends on where things are: positions, angles, boxes
+    "light": Augmentation(flip=False, shift=0.0),
     # for text, digits and whatever means something else in a mirror
     "upright": Augmentation(flip=False),
     # for scenes and objects that may also be seen from the other side

@@ -1,10 +1,10 @@
-"""Data sets in memory: three splits of images and labels."""
+"""Data sets in memory: three splits of inputs and targets."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from thumbnet.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+Targets = npt.NDArray[Any]  # class numbers int64 [N], masks uint8 [N, H, W], or numbers of any fixed shape
 Decoded = npt.NDArray[Any] | Sequence[npt.NDArray[Any]]  # one array, or a list where image sizes may differ
 
 SPLITS = ("train", "val", "test")
@@ -26,11 +27,17 @@ MAX_CHANNELS = 64
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images (or other arrays) with their labels, resized on request. The arrays are shared: do not write into them."""
+    """Images (or other arrays) with their labels, resized on request. The arrays are shared: do not write into them.
+
+    `labels` are the targets, whatever the task; masks may be a list where their sizes differ. `further_inputs`
+    [N, H, W, C] and `further_targets` [N, ...] are those besides the first.
+    """
 
     name: str
     source: Decoded
-    labels: Labels
+    labels: Targets
+    further_inputs: tuple[npt.NDArray[Any], ...] = ()
+    further_targets: tuple[Targets, ...] = ()
     _resized: dict[tuple[int, int], npt.NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -73,12 +80,23 @@ def _resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
     return np.stack([np.asarray(p.resize(to, Image.Resampling.BILINEAR)) for p in planes], axis=-1)
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What the targets of a data set are, and the names of inputs and targets where there are several."""
+
+    task: str = "classification"
+    input_names: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification data set.
+    """A data set for one task.
 
-    `kind` is "image" (uint8, any size) or "array" (float32, one size). `licence` and `notes` are shown when the data is
-    used: `notes` tell what was decided on loading, or looks wrong.
+    `kind` is "image" (uint8, any size) or "array" (float32, one size), of the first input. `classes` names classes,
+    labels, or the numbers of a regression. `licence` and `notes` are shown when the data is used: `notes` tell what was
+    decided on loading, or looks wrong. `input_names` is empty where there is one input, `target_names` where targets
+    have no names.
     """
 
     name: str
@@ -91,6 +109,19 @@ class Dataset:
     test: Split
     licence: str | None = None
     notes: tuple[str, ...] = ()
+    meaning: Meaning = Meaning()
+
+    @property
+    def task(self) -> str:
+        return self.meaning.task
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return self.meaning.input_names
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        return self.meaning.target_names
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -109,16 +140,34 @@ class Dataset:
         h = hashlib.sha256(repr(self.classes).encode())
         for split in self.splits:
             h.update(split.name.encode())
-            h.update(split.labels.tobytes())
+            _add(h, split.labels, described=self.task != "classification")
             for image in split.source:
                 h.update(repr((image.shape, str(image.dtype))).encode())
                 h.update(np.ascontiguousarray(image).data)
+            for array in (*split.further_inputs, *split.further_targets):
+                _add(h, array)
+        if self.meaning != Meaning():
+            h.update(repr(self.meaning).encode())
         return h.hexdigest()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{s.name} {len(s)}" for s in self.splits)
         height, width = self.native_size
-        return f"<Dataset {self.name}: {len(self.classes)} classes, {sizes}, {height} × {width} × {self.channels}>"
+        what = f"{len(self.classes)} classes" if self.task == "classification" else self.task
+        return f"<Dataset {self.name}: {what}, {sizes}, {height} × {width} × {self.channels}>"
+
+
+def _add(h: Any, array: Decoded, *, described: bool = True) -> None:
+    if not isinstance(array, np.ndarray):
+        for item in array:
+            _add(h, item)
+        return
+    if described:
+        h.update(repr((array.shape, str(array.dtype))).encode())
+    h.update(np.ascontiguousarray(array).tobytes())
+
+
+CLASSIFIES = Meaning()
 
 
 def dataset_from_arrays(
@@ -129,24 +178,60 @@ def dataset_from_arrays(
     licence: str | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """A data set from decoded splits `{"train": (images, labels), "val": ..., "test": ...}`.
+    """A classification data set from decoded splits `{"train": (images, labels), "val": ..., "test": ...}`.
 
     Images are uint8 [N, H, W, C] (or a list of [H, W, C] of different sizes), other inputs float32 [N, H, W, C].
     Raises `DataError` where counts differ, a split is empty or lacks a class, labels are out of range, or values are
     not finite.
     """
-    _check_classes(name, classes)
+    splits = {s: Split(s, x, np.asarray(y)) for s, (x, y) in parts.items()}
+    return dataset_of(splits, classes=classes, name=name, licence=licence, notes=notes)
+
+
+def dataset_of(
+    splits: Mapping[str, Split],
+    *,
+    classes: Sequence[str],
+    name: str,
+    licence: str | None = None,
+    notes: Sequence[str] = (),
+    meaning: Meaning = CLASSIFIES,
+) -> Dataset:
+    """A data set of any task, from its splits. Raises `DataError` as `dataset_from_arrays` does; targets besides class
+    numbers have been checked by who made them."""
+    if meaning.task == "classification":
+        _check_classes(name, classes)
     for part in SPLITS:
-        if part not in parts:
+        if part not in splits:
             raise DataError(f"'{name}' has no {part} split.", "Give train, val and test.")
-        _check_labels(name, part, *parts[part], classes)
-    first = parts["train"][0][0]
+        if meaning.task == "classification":
+            _check_labels(name, part, splits[part].source, splits[part].labels, classes)
+        _check_counts(name, part, splits[part])
+    first = splits["train"].source[0]
     for part in SPLITS:
-        _check_inputs(name, part, parts[part][0], first)
-    train, val, test = (Split(s, parts[s][0], np.asarray(parts[s][1], np.int64)) for s in SPLITS)
+        _check_inputs(name, part, splits[part].source, first)
+        for k, array in enumerate(splits[part].further_inputs):
+            _check_inputs(name, part, array, splits["train"].further_inputs[k][0])
+    if meaning.task == "classification":
+        splits = {k: replace(v, labels=np.asarray(v.labels, np.int64)) for k, v in splits.items()}
+    train, val, test = (splits[s] for s in SPLITS)
     kind: Literal["image", "array"] = "image" if first.dtype == np.uint8 else "array"
     height, width = (int(v) for v in np.median([x.shape[:2] for x in train.source], axis=0))
-    return Dataset(name, tuple(classes), first.shape[2], (height, width), kind, train, val, test, licence, tuple(notes))
+    size, facts = (height, width), (licence, tuple(notes), meaning)
+    return Dataset(name, tuple(classes), first.shape[2], size, kind, train, val, test, *facts)
+
+
+def _check_counts(name: str, part: str, split: Split) -> None:
+    where = f"The {part} split of '{name}'"
+    for what, arrays in (("inputs", split.further_inputs), ("targets", (split.labels, *split.further_targets))):
+        for array in arrays:
+            if len(array) != len(split.source):
+                raise DataError(
+                    f"{where} has {len(split.source)} inputs but {len(array)} {what} of another kind.",
+                    "Give one of each for every sample.",
+                )
+    if len(split.source) == 0:
+        raise DataError(f"{where} is empty.", "Every split needs examples.")
 
 
 def _check_classes(name: str, classes: Sequence[str]) -> None:

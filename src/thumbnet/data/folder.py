@@ -23,7 +23,9 @@ ALIASES = {
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
+    """An image file, its class, and what is known without decoding it."""
+
     path: Path
     label: int
     header: Header
@@ -47,7 +49,7 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
     notes += _duplicates(splits)
     everything = [f for files in splits.values() for f in files]
     channels = 1 if all(f.header.grey for f in everything) else 3
-    side = _short_side(folder, everything, channels, notes)
+    side = short_side(folder, everything, channels, notes)
     arrays: dict[str, tuple[Decoded, Labels]] = {}
     for split in SPLITS:
         images = [read_image(f.path, channels, side) for f in splits[split]]
@@ -58,9 +60,9 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
 def _split_folders(folder: Path) -> dict[str, Path]:
     """The folders of the splits, where there are any: those of these names that hold folders themselves."""
     found: dict[str, Path] = {}
-    for path in _folders(folder):
+    for path in folders_in(folder):
         for split, names in ALIASES.items():
-            if path.name.lower() in names and _folders(path):
+            if path.name.lower() in names and folders_in(path):
                 if split in found:
                     raise DataError(
                         f"{folder} has two folders for {split}: {found[split].name} and {path.name}.", "Keep one."
@@ -80,20 +82,21 @@ def _split_folders(folder: Path) -> dict[str, Path]:
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = [p.name for p in _folders(folder)]
+    names = [p.name for p in folders_in(folder)]
     if len(names) < 2:
         what = f"only one class folder ({names[0]})" if names else "no class folders"
         raise DataError(
-            f"{folder} has {what}.", "Classification needs at least two, one per class, with the images in them."
+            f"{folder} has {what}.",
+            "Classification needs at least two, one per class, with the images in them; --task names others.",
         )
     return names
 
 
 def _given(
     folder: Path, found: dict[str, Path], classes: Sequence[str], seed: int, notes: list[str]
-) -> dict[str, list[_File]]:
+) -> dict[str, list[File]]:
     for path in found.values():
-        extra = [p.name for p in _folders(path) if p.name not in classes]
+        extra = [p.name for p in folders_in(path) if p.name not in classes]
         if extra:
             raise DataError(
                 f"{path} has a class folder '{extra[0]}' that {found['train']} lacks.",
@@ -116,7 +119,7 @@ def _given(
     }
 
 
-def _dealt(folder: Path, classes: Sequence[str], seed: int) -> dict[str, list[_File]]:
+def _dealt(folder: Path, classes: Sequence[str], seed: int) -> dict[str, list[File]]:
     files = _files(folder, classes)
     for k, name in enumerate(classes):
         count = sum(f.label == k for f in files)
@@ -129,28 +132,28 @@ def _dealt(folder: Path, classes: Sequence[str], seed: int) -> dict[str, list[_F
     return {s: [f for f, part in zip(files, parts, strict=True) if part == k] for k, s in enumerate(SPLITS)}
 
 
-def _files(folder: Path, classes: Sequence[str]) -> list[_File]:
-    return [_File(path, k, read_header(path)) for k, name in enumerate(classes) for path in _images_in(folder / name)]
+def _files(folder: Path, classes: Sequence[str]) -> list[File]:
+    return [File(path, k, read_header(path)) for k, name in enumerate(classes) for path in images_in(folder / name)]
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones left out, sorted."""
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path, kind: str = "The class folder") -> list[Path]:
+    """The image files below a folder, sorted. Raises `DataError` where there are none."""
     if not folder.is_dir():
-        raise DataError(f"The class folder {folder} does not exist.", "Every split needs every class.")
+        raise DataError(f"{kind} {folder} does not exist.", "Every split needs every class.")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     images = [p for p in files if p.suffix.lower() in SUFFIXES]
     if not images:
         other = f" (but {len(files)} other files, such as {files[0].name})" if files else ""
-        raise DataError(
-            f"The class folder {folder} holds no images{other}.", f"Known endings: {', '.join(sorted(SUFFIXES))}."
-        )
+        raise DataError(f"{kind} {folder} holds no images{other}.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
     return images
 
 
-def _duplicates(splits: dict[str, list[_File]]) -> list[str]:
+def _duplicates(splits: dict[str, list[File]]) -> list[str]:
     """Notes on files that occur in two places where they should not."""
     notes = []
     label: dict[str, int] = {}
@@ -167,11 +170,12 @@ def _duplicates(splits: dict[str, list[_File]]) -> list[str]:
     return notes
 
 
-def _all(splits: dict[str, list[_File]]) -> Iterable[_File]:
+def _all(splits: dict[str, list[File]]) -> Iterable[File]:
     return (f for files in splits.values() for f in files)
 
 
-def _short_side(folder: Path, files: list[_File], channels: int, notes: list[str]) -> int:
+def short_side(folder: Path, files: list[File], channels: int, notes: list[str]) -> int:
+    """The short side that images are reduced to, so that all fit into memory; `notes` hears of it."""
     for side in SHORT_SIDES:
         sizes = [reduced((f.header.width, f.header.height), side) for f in files]
         if sum(w * h for w, h in sizes) * channels <= MAX_BYTES:

@@ -25,6 +25,7 @@ MAX_PIXELS = 64_000_000  # of one image, checked before decoding
 
 _GREY = {"1", "L", "LA", "La"}
 _DEEP = {"I", "F"}  # and all I;16 variants
+_NUMBERED = {"1", "L", "P"}  # masks
 _FOREIGN = {"CMYK", "LAB", "HSV"}
 # What Pillow's decoders raise on damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
@@ -69,6 +70,27 @@ def read_image(path: Path, channels: int, short_side: int) -> npt.NDArray[np.uin
         picture = picture.resize(reduced(picture.size, short_side), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture)
     return pixels[..., None] if channels == 1 else pixels
+
+
+def read_mask(path: Path, short_side: int) -> npt.NDArray[np.uint8]:
+    """The class numbers [height, width] of an image of grey values or palette indices, reduced as its image is.
+
+    Raises `DataError` naming the file where it is damaged, or has colours instead of numbers.
+    """
+    with _opened(path, _bytes(path)) as image:
+        if image.format in ("JPEG", "MPO", "WEBP") or image.mode not in _NUMBERED:
+            raise DataError(
+                f"The mask {path} is a {image.format} of mode {image.mode}.",
+                "Save masks as PNG, grey or with a palette: each pixel is the number of its class.",
+            )
+        try:
+            picture = image.convert("L") if image.mode == "1" else image.copy()
+            if min(picture.size) > short_side:
+                picture = picture.resize(reduced(picture.size, short_side), Image.Resampling.NEAREST)
+            numbers = np.array(picture, np.uint8)
+        except _DAMAGE as e:
+            raise _damaged(path, e) from e
+        return np.minimum(numbers, 1) if image.mode == "1" else numbers
 
 
 def reduced(size: tuple[int, int], short_side: int) -> tuple[int, int]:

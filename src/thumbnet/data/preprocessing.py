@@ -18,7 +18,8 @@ MAX_STD = 10.0  # larger values are meant for pixels in 0..255
 class Preprocessing:
     """Resize to `size` (height, width), then `(pixel / 255 - mean) / std` per channel.
 
-    Float arrays go in as they are: then `value_range` holds their (low, high), `mean` is 0 and `std` is 1.
+    Float arrays go in as they are: then `value_range` holds their (low, high), `mean` is 0 and `std` is 1. Where the
+    network takes a vector, `size` is (1, length). `further` is that of the inputs after the first.
     Raises `UsageError` for values that cannot be meant, such as a mean for pixels in 0..255.
     """
 
@@ -27,6 +28,8 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     value_range: tuple[float, float] | None = None
+    vector: bool = False
+    further: tuple[Preprocessing, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -51,6 +54,16 @@ class Preprocessing:
     def of_array(size: tuple[int, int], channels: int, value_range: tuple[float, float]) -> Preprocessing:
         """For float inputs, whose values lie in `value_range`."""
         return Preprocessing(size, channels, (0.0,) * channels, (1.0,) * channels, value_range)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the network's input, without the batch."""
+        return (self.size[1],) if self.vector else (self.channels, *self.size)
+
+    @property
+    def each(self) -> tuple[Preprocessing, ...]:
+        """One for every input of the network."""
+        return (self, *self.further)
 
     @property
     def uniform(self) -> bool:
@@ -120,7 +133,11 @@ class Preprocessing:
             "mean": list(self.mean),
             "std": list(self.std),
         }
-        return facts if self.value_range is None else {**facts, "value_range": list(self.value_range)}
+        if self.value_range is not None:
+            facts["value_range"] = list(self.value_range)
+        if self.further:
+            facts["further"] = [p.json() for p in self.further]
+        return facts
 
     def _reach(self) -> tuple[float, float]:
         """Lowest and highest real input, zero included: padding must be exact."""

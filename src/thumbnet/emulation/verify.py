@@ -23,6 +23,7 @@ from thumbnet.emulation.toolchain import build
 from thumbnet.errors import ThumbnetError, ToolchainError, UnsupportedOpError, VerificationError
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.passes.join_inputs import join_ports, separate_inputs
 from thumbnet.results import LayerCost
 from thumbnet.targets import Target
 
@@ -104,6 +105,8 @@ def verify_firmware(
 ) -> Proof:
     """Builds the firmware, runs it over `inputs` (int8 [N, *shape]) and extreme vectors, and compares every byte.
 
+    Several inputs stand in `inputs` as in the firmware, one after the other: see `joined_inputs`.
+
     `oracle` says whether another runtime gives the outputs that are expected, and which one (None: why not); by
     default that is TFLite Micro on the graph written as TFLite. `library` is the CMSIS-NN that the firmware calls.
     `progress` is called once per image. A difference is no exception: it makes `bit_exact` False. Raises
@@ -114,7 +117,8 @@ def verify_firmware(
         raise VerificationError("There is no image to verify the firmware with.", "Give at least one.")
     extremes = extreme_vectors(inputs.shape[1:])
     vectors = np.concatenate([inputs, extremes])
-    expected = _flat(simulate.run(ig, vectors)[ig.outputs[0]])
+    whole = join_ports(ig)
+    expected = _flat(simulate.run(whole, vectors)[whole.outputs[0]])
     firmware = build(firmware_dir, target, library=library)
     machine, emulated = machine_for(firmware_dir, firmware, vectors[0].size, expected.shape[1])
     machine.check(vectors[0].tobytes())
@@ -154,7 +158,7 @@ def verify_firmware(
         cycles=cycles,
         cycle_error=target.core.cycle_error,
         latency_ms=latency_ms(cycles, runs[worst].instructions, target),
-        layers=layer_costs(ig, (firmware_dir / "model.c").read_text(), calls),
+        layers=layer_costs(whole, (firmware_dir / "model.c").read_text(), calls),
         mismatches=_mismatches(got, expected),
     )
 
@@ -213,11 +217,12 @@ def _against_tflm(ig: IntegerGraph, vectors: Int8s, expected: Int8s) -> tuple[bo
     from thumbnet.exporters.tflite import run_tflm, to_tflite
 
     try:
-        got = run_tflm(to_tflite(ig), vectors)
+        feeds = separate_inputs(ig, vectors)
+        given = run_tflm(to_tflite(ig), [feeds[v] for v in ig.inputs])
     except (UnsupportedOpError, ToolchainError) as e:
         return None, f"no comparison with tflite-micro: {e}"
-    assert isinstance(got, np.ndarray)  # the graph has one output
-    return bool(np.array_equal(_flat(got), expected)), f"tflite-micro {version('tflite-micro')}"
+    got = np.concatenate([_flat(y) for y in (given if isinstance(given, tuple) else (given,))], axis=1)
+    return bool(np.array_equal(got, expected)), f"tflite-micro {version('tflite-micro')}"
 
 
 def _flat(outputs: Int8s) -> Int8s:

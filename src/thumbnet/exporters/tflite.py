@@ -107,27 +107,36 @@ def _convolution(writer: Writer, node: IntegerNode) -> None:
 
 
 def _conv_transpose2d(writer: Writer, node: IntegerNode) -> None:
-    """Without padding; what that leaves too much above and on the left is cut off by a SLICE."""
-    out, (top, left) = writer.tensor_of(node), node.attrs["padding"]
-    height, width, channels = out.shape
-    whole = replace(out, name=f"{node.name}/whole", shape=(height + top, width + left, channels))
-    made = whole if top or left else out
+    """With SAME padding where that cuts off the same; else whole, and a SLICE takes what is wanted of it."""
+    x, out, (top, left) = writer.source(node), writer.tensor_of(node), node.attrs["padding"]
+    (kh, kw), stride = node.arrays["weight"].shape[1:3], [int(s) for s in node.attrs["stride"]]
+    full = [(x.shape[k] - 1) * stride[k] + n for k, n in enumerate((kh, kw))]
+    same = all(
+        out.shape[k] == x.shape[k] * stride[k] <= full[k] and cut == (full[k] - out.shape[k]) // 2
+        for k, cut in enumerate((top, left))
+    )
+    beyond = [max(0, -((full[k] - cut - out.shape[k]) // stride[k])) for k, cut in enumerate((top, left))]
+    index = writer.index[x.name]
+    if any(beyond):  # rows below the last window have the bias alone: as zeros below the input give it
+        index, _ = writer.padded(node, [0, 0, *beyond])
+    whole = (full[0] + beyond[0] * stride[0], full[1] + beyond[1] * stride[1], out.shape[2])
+    made = out if same or whole == out.shape else replace(out, name=f"{node.name}/whole", shape=whole)
     weight, bias = _weights(writer, node, node.arrays["weight"], 0)
     size = writer.integers(f"{node.name}/size", [1, *made.shape])
     options = {
-        "padding": TfliteFile.padding("VALID"),
-        "strideH": node.attrs["stride"][0],
-        "strideW": node.attrs["stride"][1],
+        "padding": TfliteFile.padding("SAME" if same else "VALID"),
+        "strideH": stride[0],
+        "strideW": stride[1],
         "fusedActivationFunction": _fused(node, out),
     }
-    inputs = [size, weight, writer.index[node.inputs[0]], bias]
+    inputs = [size, weight, index, bias]
     writer.file.operator("TRANSPOSE_CONV", 4, inputs, [writer.activation(made)], "TransposeConvOptions", **options)
-    if made is whole:
+    if made is not out:
         constants = [
             writer.integers(f"{node.name}/begin", [0, top, left, 0]),
             writer.integers(f"{node.name}/end", [1, *out.shape]),
         ]
-        inputs = [writer.index[whole.name], *constants]
+        inputs = [writer.index[made.name], *constants]
         writer.file.operator("SLICE", 2, inputs, [writer.activation(out)], "SliceOptions")
 
 

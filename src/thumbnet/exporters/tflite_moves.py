@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+import numpy as np
+
+from thumbnet.exporters.tflite_file import TfliteFile
 from thumbnet.exporters.tflite_writer import Writer
-from thumbnet.integer.graph import IntegerNode
+from thumbnet.integer.graph import IntegerNode, QTensor
 from thumbnet.integer.moves import pad_channels
 
 
@@ -52,9 +56,49 @@ def _blocks(writer: Writer, node: IntegerNode) -> None:
 
 
 def _reshape(writer: Writer, node: IntegerNode) -> None:
-    shape = [1, *writer.tensor_of(node).shape]
-    constant = writer.integers(f"{node.name}/shape", shape)
-    writer.emit(node, "RESHAPE", 1, [constant], "ReshapeOptions", newShape=shape)
+    """Where the output reads the same bytes by another scale, TFLM's RESHAPE would do, but is no TFLite to others."""
+    x, out = writer.source(node), writer.tensor_of(node)
+    if (x.scale, x.zero_point) == (out.scale, out.zero_point):
+        _reshaped(writer, x, out)
+        return
+    image = x.shape if len(x.shape) == 3 else (1, 1, x.bytes)
+    if image != x.shape:
+        x = replace(x, name=f"{node.name}/image", shape=image)
+        _reshaped(writer, writer.source(node), x)
+    if image == out.shape:
+        _reread(writer, node, x, out)
+        return
+    same = replace(out, name=f"{node.name}/reread", shape=image)
+    _reread(writer, node, x, same)
+    _reshaped(writer, same, out)
+
+
+def _reshaped(writer: Writer, x: QTensor, out: QTensor) -> None:
+    shape = [1, *out.shape]
+    constant = writer.integers(f"{out.name}/shape", shape)
+    inputs = [writer.index[x.name], constant]
+    writer.file.operator("RESHAPE", 1, inputs, [writer.activation(out)], "ReshapeOptions", newShape=shape)
+
+
+def _reread(writer: Writer, node: IntegerNode, x: QTensor, out: QTensor) -> None:
+    """The bytes of `x` under the scale and zero point of `out`: a depthwise convolution by 1, which changes none.
+
+    Weights of 1 and of the scale out / x make the multiplier 1, and the bias is the difference of the zero points.
+    """
+    channels = x.shape[-1]
+    scale = np.float32(out.scale / x.scale)
+    weight = np.ones((1, 1, 1, channels), np.int8)
+    bias = np.full(channels, x.zero_point - out.zero_point, np.int32)
+    inputs = [
+        writer.index[x.name],
+        writer.file.tensor(f"{node.name}/weight", weight.shape, np.int8, scales=[scale], data=weight),
+        writer.file.tensor(f"{node.name}/bias", bias.shape, np.int32, scales=[np.float32(x.scale) * scale], data=bias),
+    ]
+    options = {
+        "padding": TfliteFile.padding("VALID"),
+        **dict.fromkeys(("strideH", "strideW", "dilationHFactor", "dilationWFactor", "depthMultiplier"), 1),
+    }
+    writer.file.operator("DEPTHWISE_CONV_2D", 3, inputs, [writer.activation(out)], "DepthwiseConv2DOptions", **options)
 
 
 def _resize(writer: Writer, node: IntegerNode) -> None:

@@ -70,7 +70,7 @@ class Writer:
         top, left, bottom, right = padding
         amounts = [[0, 0], [top, bottom], [left, right], list(channels)]
         inputs = [self.index[x.name], self.integers(f"{out.name}/paddings", amounts)]
-        if value is None:
+        if value in (None, x.zero_point):  # PAD, which more runtimes have
             self.file.operator("PAD", 2, inputs, [self.activation(out)], "PadOptions")
         else:
             constant = self.constant(replace(x, name=f"{out.name}/value"), np.array([value], np.int8))

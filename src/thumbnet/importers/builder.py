@@ -65,6 +65,7 @@ class Builder:
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {}  # of the graph's values
         self._moved: dict[tuple[str, str, tuple[int, ...]], str] = {}
+        self._taken: dict[str, int] = {}  # how often a name was asked for
 
     # --- in and out
 
@@ -80,11 +81,12 @@ class Builder:
         self.shapes[name] = own
         return Value(name, Layout(layout.axes, tuple(chain(*axes))))
 
-    def output(self, origin: Origin, x: Value) -> Value:
+    def output(self, origin: Origin, x: Value, channels_last: bool | None = None) -> Value:
         """The value as the graph gives it out: images as (C, H, W), everything else in the order of the source."""
+        last = self.channels_last if channels_last is None else channels_last
         axes: tuple[Parts, ...] = x.layout.axes
-        if len(x.shape) == 3 or (len(x.shape) == 2 and self._is_image(x)):
-            axes = self._image_axes(x.layout)
+        if len(x.shape) == 3 or (len(x.shape) == 2 and self.is_image(x, last)):
+            axes = self._image_axes(x.layout, last)
         ref = self.arranged(origin, x, axes)
         if ref not in self.nodes:
             raise origin.refuse("An output of the network must be computed from its input.")
@@ -108,12 +110,12 @@ class Builder:
         return node.name
 
     def _free(self, name: str) -> str:
-        if name not in self.shapes:
-            return name
-        k = 2
-        while f"{name}_{k}" in self.shapes:
+        made, k = name, self._taken.get(name, 1)
+        while made in self.shapes:
             k += 1
-        return f"{name}_{k}"
+            made = f"{name}_{k}"
+        self._taken[name] = k
+        return made
 
     # --- the order of numbers
 
@@ -168,10 +170,22 @@ class Builder:
         channels, space = (layout.axes[-1], layout.axes[:-1]) if last else (layout.axes[0], layout.axes[1:])
         return (channels, space[0], space[1]) if len(space) == 2 else (channels, (), space[0])
 
-    def _is_image(self, x: Value) -> bool:
-        """Whether the graph's value is that of an image already."""
-        axes = self._image_axes(x.layout)
+    def is_image(self, x: Value, channels_last: bool | None = None) -> bool:
+        """Whether the graph's value is that of an image already; `channels_last` None: wherever its channels are."""
+        if len(x.shape) not in (2, 3):
+            return False
+        if channels_last is None:
+            return self.is_image(x, self.convention(x))
+        axes = self._image_axes(x.layout, channels_last)
         return x.layout.stored == tuple(chain(*axes)) and self.shapes[x.ref] == tuple(size_of(a) for a in axes)
+
+    def convention(self, x: Value) -> bool:
+        """Whether the channels of an image or signal are its last axis: as it lies, or else as the source has them.
+
+        What transposes images on its way (a channels-first file made of a channels-last network, say) has both kinds.
+        """
+        own = self.channels_last
+        return not own if not self.is_image(x, own) and self.is_image(x, not own) else own
 
     # --- axes only
 
@@ -198,11 +212,10 @@ class Builder:
         first = self.shapes[x.ref][0]
         leading = x.layout.stored[: len(parts)]
         if not (set(leading) == set(parts) and size_of(parts) == first):
-            channels = (len(x.shape) - 1 if self.channels_last else 0) == axis
-            if len(x.shape) in (2, 3) and channels:
-                x = self.from_image(self.image(origin, x), len(x.shape))
-            elif len(x.shape) == 1:
+            if len(x.shape) == 1:
                 x = Value(self.vector(origin, x), x.layout)
+            elif len(x.shape) == 2:
+                x = self.from_image(self.image(origin, x, axis == 1), 2, axis == 1)
             else:
                 rest = [k for k in range(len(x.shape)) if k != axis]
                 axes = [x.layout.axes[k] for k in (axis, *rest)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -21,10 +22,13 @@ Array = npt.NDArray[Any]
 Runner = Callable[[list[Array]], Sequence[Array]]
 """Runs the source: arrays [N, *shape] of its inputs in, of its outputs out, in its own axes."""
 
-TOLERANCE = 1e-4  # of the largest output; float32 networks stay an order of magnitude below
+TOLERANCE = 1e-4  # of what an output varies with the input; float32 networks stay an order of magnitude below
+_STILL = 0.1  # of the largest output, at least: what is nearly the same for all inputs is mostly rounding
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
 _ROUNDS = 2  # random batches compared
 _SAMPLES = 32  # real inputs compared at most
+_MAX_ELEMENTS = 1 << 26  # of a value
+_MAX_MACS = 1 << 37
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,9 @@ class Port:
 
 @dataclass(frozen=True)
 class Check:
-    """How far the graph is from its source: the largest difference of any output, and what is tolerated."""
+    """How far the graph is from its source: the difference of the output that comes nearest to what is tolerated, or
+    goes beyond it.
+    """
 
     runtime: str  # such as "ONNX Runtime 1.32.0"
     difference: float
@@ -80,10 +86,11 @@ class Imported:
     graph: Graph
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    run: Runner
+    run: Runner | None  # None where nothing but the graph is there to be compared with
     runtime: str
     batch: int | None = None
-    tolerance_factor: float = TOLERANCE  # of the largest output
+    tolerance_factor: float = TOLERANCE  # of what an output varies
+    ranges: tuple[tuple[float, float] | None, ...] = ()  # which numbers each input can hold, where it is quantized
     check: Check | None = None
 
     @property
@@ -99,38 +106,42 @@ class Imported:
 
         Raises `ModelError` where an output differs by more than the tolerance or is not finite.
         """
-        worst, largest, random, real = 0.0, 1.0, 0, 0
+        if self.run is None:
+            return self
+        measured, random, real = [_Measured() for _ in self.outputs], 0, 0
         for inputs, is_real in self._batches(samples):
-            difference, magnitude = self._compared(inputs)
-            worst, largest = max(worst, difference), max(largest, magnitude)
+            for m, (own, reference) in zip(measured, self._computed(self.run, inputs), strict=True):
+                m.add(own, reference)
             count = len(inputs[0])
             random, real = random + (0 if is_real else count), real + (count if is_real else 0)
-        tolerance = self.tolerance_factor * largest
-        if not worst <= tolerance:
+        worst = max(measured, key=lambda m: m.excess(self.tolerance_factor))
+        tolerance = worst.tolerance(self.tolerance_factor)
+        if not worst.difference <= tolerance:
             raise ModelError(
-                f"The imported {self.graph.name} differs from the original, run by {self.runtime}, by {worst:.3g} "
-                f"(tolerated: {tolerance:.3g}).",
+                f"The imported {self.graph.name} differs from the original, run by {self.runtime}, by "
+                f"{worst.difference:.3g} (tolerated: {tolerance:.3g}).",
                 "This is a fault of the importer; please report the model.",
             )
-        return replace(self, check=Check(self.runtime, worst, tolerance, random, real))
+        return replace(self, check=Check(self.runtime, worst.difference, tolerance, random, real))
 
     def _batches(self, samples: Sequence[Array] | None) -> Iterator[tuple[list[Array], bool]]:
         """In the axes of the graph."""
         generator, batch = torch.Generator().manual_seed(0), self.batch or _BATCH
         for _ in range(_ROUNDS):
-            yield [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs], False
+            drawn = [torch.randn(batch, *i.shape, generator=generator).numpy() for i in self.graph.inputs]
+            ranges = self.ranges or (None,) * len(drawn)
+            yield [x if r is None else _within(x, *r) for x, r in zip(drawn, ranges, strict=True)], False
         if samples is not None:
             count = min(len(samples[0]), _SAMPLES)
             for start in range(0, count - batch + 1, batch):
                 yield [np.asarray(s[start : start + batch], np.float32) for s in samples], True
 
-    def _compared(self, inputs: list[Array]) -> tuple[float, float]:
-        """Largest difference, and largest output, over all outputs."""
-        expected = self.run([p.to_source(x) for p, x in zip(self.inputs, inputs, strict=True)])
+    def _computed(self, run: Runner, inputs: list[Array]) -> Iterator[tuple[Array, Array]]:
+        """For each output what the graph computes and what the source does, in the source's axes."""
+        expected = run([p.to_source(x) for p, x in zip(self.inputs, inputs, strict=True)])
         tensors = {p.name: torch.from_numpy(np.ascontiguousarray(x)) for p, x in zip(self.inputs, inputs, strict=True)}
         with torch.inference_mode():
             values = evaluate_values(self.graph, tensors)
-        worst, largest = 0.0, 0.0
         for port, given in zip(self.outputs, expected, strict=True):
             reference = np.asarray(given)
             if not np.isfinite(reference).all():
@@ -138,9 +149,48 @@ class Imported:
             own = port.to_source(values[port.name].numpy())
             if own.size != reference.size:
                 raise ModelError(f"The output '{port.name}' has {own.shape} values, the source's {reference.shape}.")
-            worst = max(worst, float(np.abs(own.reshape(-1) - reference.reshape(-1)).max()))
-            largest = max(largest, float(np.abs(reference).max()))
-        return worst, largest
+            yield own, reference.reshape(own.shape)
+
+
+def unchecked(graph: Graph) -> Imported:
+    """A graph that comes from nowhere else."""
+    shapes = graph.shapes
+    ins, outs = (
+        tuple(Port(v, Layout.row_major(shapes[v]), shapes[v]) for v in names)
+        for names in ([i.name for i in graph.inputs], graph.outputs)
+    )
+    return Imported(graph, ins, outs, None, "Thumbnet")
+
+
+@dataclass(eq=False)
+class _Measured:
+    """How an output of the graph and of the source differ, and how far apart the source's are for different inputs."""
+
+    difference: float = 0.0
+    largest: float = 0.0
+    low: Array | None = None
+    high: Array | None = None
+
+    def add(self, own: Array, reference: Array) -> None:
+        difference = float(np.abs(own - reference).max(initial=0.0))
+        self.difference = max(self.difference, difference if np.isfinite(difference) else math.inf)
+        self.largest = max(self.largest, float(np.abs(reference).max(initial=0.0)))
+        low, high = reference.min(axis=0), reference.max(axis=0)
+        self.low = low if self.low is None else np.minimum(self.low, low)
+        self.high = high if self.high is None else np.maximum(self.high, high)
+
+    def tolerance(self, factor: float) -> float:
+        spread = 0.0 if self.low is None or self.high is None else float((self.high - self.low).max(initial=0.0))
+        return factor * max(spread, _STILL * self.largest)
+
+    def excess(self, factor: float) -> float:
+        """The difference in tolerances."""
+        return self.difference / max(self.tolerance(factor), float(np.finfo(np.float32).tiny))
+
+
+def _within(x: Array, low: float, high: float) -> Array:
+    """Normal numbers of which nearly all are within a range, as those were that it was measured on."""
+    return np.asarray(np.clip((low + high) / 2 + x * (high - low) / 8, low, high), np.float32)
 
 
 def imported(
@@ -152,12 +202,25 @@ def imported(
     *,
     batch: int | None = None,
     tolerance_factor: float = TOLERANCE,
+    ranges: Sequence[tuple[float, float] | None] = (),
 ) -> Imported:
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
     from thumbnet.graph.passes.dead_nodes import dead_nodes
 
+    _bounded(builder_graph)  # with the nodes that no output needs: the source's runtime computes those as well
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes
-    ports = [[Port.of(v, shapes[v.ref]) for v in values] for values in (inputs, outputs)]
-    return Imported(graph, tuple(ports[0]), tuple(ports[1]), run, runtime, batch, tolerance_factor).checked()
+    ins, outs = (tuple(Port.of(v, shapes[v.ref]) for v in values) for values in (inputs, outputs))
+    return Imported(graph, ins, outs, run, runtime, batch, tolerance_factor, tuple(ranges)).checked()
+
+
+def _bounded(graph: Graph) -> None:
+    """Raises `ModelError` for a network that would take memory or time without bounds to compare: files come from
+    strangers."""
+    largest = max(graph.shapes.items(), key=lambda item: math.prod(item[1]))
+    if math.prod(largest[1]) > _MAX_ELEMENTS or graph.macs > _MAX_MACS:
+        raise ModelError(
+            f"{graph.name} takes {graph.macs} multiplications, and {math.prod(largest[1])} numbers in '{largest[0]}'.",
+            "No microcontroller runs networks of that size.",
+        )

@@ -149,9 +149,10 @@ def reduction(b: Builder, o: Origin, x: Value, kind: str, axes: Sequence[int], k
     left = kept if keepdims else tuple(parts for k, parts in enumerate(kept) if k not in axes)
     if not gone:
         return Value(x.ref, Layout(left, x.layout.stored))
-    ref = b.image(o, x) if len(x.shape) in (2, 3) else b.plain(o, x)
+    last = b.convention(x)
+    ref = b.image(o, x, last) if len(x.shape) in (2, 3) else b.plain(o, x)
     if len(x.shape) in (2, 3):
-        x = Value(ref, b.from_image(ref, len(x.shape)).layout)
+        x = b.from_image(ref, len(x.shape), last)
         gone = [p for a in axes for p in x.layout.axes[a]]
         kept = tuple(() if k in axes else parts for k, parts in enumerate(x.layout.axes))
         left = kept if keepdims else tuple(parts for k, parts in enumerate(kept) if k not in axes)

@@ -9,7 +9,7 @@ import struct
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,14 @@ from torch.export import ExportedProgram
 
 from thumbnet.errors import ModelError, ThumbnetError
 from thumbnet.graph.graph import Graph
+from thumbnet.importers.imported import Imported, unchecked
 from thumbnet.importers.pt2 import load_pt2
-from thumbnet.importers.torch import import_torch
+from thumbnet.importers.report import NodeReport
+from thumbnet.importers.torch import Shapes, check_torch, imported, shapes_of
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-_NOT_YET = {
-    ".onnx": "ONNX",
-    ".h5": "Keras",
-    ".keras": "Keras",
-    ".tflite": "TFLite",
-    ".pb": "TensorFlow SavedModel",
-    ".mlmodel": "Core ML",
-}
+FORMATS = ".pt2, .onnx, .tflite, .keras or .h5 file, a SavedModel's folder, or 'package.module:factory'"
 # What readers raise on damaged bytes.
 _DAMAGED = (
     *(pickle.UnpicklingError, SafetensorError, struct.error, zipfile.BadZipFile, EOFError, OSError),
@@ -45,67 +40,140 @@ _WAY_OUT = (
 )
 
 
-def load(model: Any, input_shape: Sequence[int] | None = None, weights: str | Path | None = None) -> Graph:
-    """The graph of a model, checked against the model itself.
+def load(model: Any, input_shape: Shapes | None = None, weights: str | Path | None = None) -> Graph:
+    """The graph of `load_imported(...)`."""
+    return load_imported(model, input_shape, weights).graph
+
+
+def load_imported(model: Any, input_shape: Shapes | None = None, weights: str | Path | None = None) -> Imported:
+    """The graph of a model, compared with what the model's own framework computes, and that comparison.
 
     `model`: a `torch.nn.Module`; a `torch.export.ExportedProgram` or the path of its `.pt2` file; a text
-    "package.module:factory" naming a function or class that makes the module when called without arguments; the path
-    of a graph saved by Thumbnet (`.json`); or a `Graph`. `weights` is a file of weights for a module: safetensors, or
-    a state dict saved by torch. `input_shape` is (channels, height, width) and needed for modules only.
+    "package.module:factory" naming a function or class that makes the module when called without arguments; the path of
+    an ONNX, TFLite or Keras file, or of a SavedModel's folder; a Keras model; the path of a graph saved by Thumbnet
+    (`.json`); or a `Graph`. `weights` is a file of weights for a module: safetensors, or a state dict saved by torch.
+    `input_shape` is (channels, height, width), or one for each input, and needed for modules only.
 
     Raises `ModelError` for anything else, `UnsupportedOpError` for a network with an unknown operation. Nothing is
     unpickled beyond tensors.
     """
     if isinstance(model, Graph):
-        return model
+        return unchecked(model)
     if isinstance(model, str) and _FACTORY.fullmatch(model) and not Path(model).exists():
         model = _made(model)
-    if isinstance(model, nn.Module):
+    if isinstance(model, nn.Module) and not is_keras_model(model):
         if weights is not None:
             _load_weights(model, Path(weights))
-        return import_torch(model, input_shape)
+        return imported(model, input_shape)
     if weights is not None:
         raise ModelError("Only a module takes weights from a file.", "Give 'package.module:factory' as the model.")
     if isinstance(model, ExportedProgram):
-        return _fitting(import_torch(model), input_shape)
+        return _fitting(imported(model), input_shape)
     if isinstance(model, str | Path):
-        return _fitting(_load_path(Path(model)), input_shape)
-    raise ModelError(
-        f"A {type(model).__name__} is not a model.",
-        "Give a torch.nn.Module, an exported program, a .pt2 file or 'package.module:factory'.",
-    )
+        path = Path(model)
+        return _fitting(_reader_of(path)(path), input_shape)
+    if is_keras_model(model):
+        from thumbnet.importers.keras import import_keras
+
+        return _fitting(import_keras(model), input_shape)
+    raise ModelError(f"A {type(model).__name__} is not a model.", f"Give a torch.nn.Module, a {FORMATS}.")
 
 
-def _fitting(graph: Graph, input_shape: Sequence[int] | None) -> Graph:
+def check_nodes(model: Any, input_shape: Shapes | None = None, weights: str | Path | None = None) -> list[NodeReport]:
+    """What can be said of each node of a model, as `load_imported` takes it; empty for graphs of Thumbnet's own.
+
+    Raises `ModelError` where there is no telling nodes apart: a damaged file, a module without an input shape.
+    """
+    if isinstance(model, str):
+        model = module_of(model) or model
+    if is_keras_model(model):
+        from thumbnet.importers.keras import check_keras
+
+        return check_keras(model)
+    if isinstance(model, nn.Module | ExportedProgram):
+        return check_torch(model, input_shape)
+    if not isinstance(model, str | Path):
+        load_imported(model, input_shape, weights)
+        return []
+    path = Path(model)
+    _reader_of(path)  # or there is no such file
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        from thumbnet.importers.onnx import check_onnx
+
+        return check_onnx(path)
+    if suffix == ".tflite":
+        from thumbnet.importers.tflite_float import check_tflite
+
+        return check_tflite(path)
+    if suffix in (".h5", ".hdf5", ".keras"):
+        from thumbnet.importers.keras import check_keras
+
+        return check_keras(path)
+    if path.is_dir() or suffix == ".pb":
+        from thumbnet.importers.saved_model import check_saved_model
+
+        return check_saved_model(path if path.is_dir() else path.parent)
+    return check_torch(load_pt2(path)) if suffix == ".pt2" else []
+
+
+def is_keras_model(model: Any) -> bool:
+    """Told by its class, so that Keras, which takes seconds, is not imported for it. On Keras's PyTorch backend its
+    models are modules of PyTorch, too."""
+    return any(c.__module__.split(".")[0] in ("keras", "tf_keras") for c in type(model).__mro__)
+
+
+def module_of(name: str) -> nn.Module | None:
+    """The module that "package.module:factory" makes; None for other texts, and where a file is called so."""
+    return _made(name) if _FACTORY.fullmatch(name) and not Path(name).exists() else None
+
+
+def _fitting(made: Imported, input_shape: Shapes | None) -> Imported:
     """Raises `ModelError` where the caller expects another input than the file has."""
-    own = graph.inputs[0].shape
-    if input_shape is not None and tuple(input_shape) != own:
+    own = [i.shape for i in made.graph.inputs]
+    if input_shape is not None and shapes_of(input_shape) != own:
+        told = " and ".join(map(str, own))
         raise ModelError(
-            f"The model was exported for inputs of shape {own}, not {tuple(input_shape)}.",
+            f"The model was exported for inputs of shape {told}, not {tuple(input_shape)}.",
             "Export it again at that size, or leave the size out.",
         )
-    return graph
+    return made
 
 
-def _load_path(path: Path) -> Graph:
+def _reader_of(path: Path) -> Callable[[Path], Imported]:
+    """What imports a file or folder, by its name. Importers of other frameworks are loaded where they are needed."""
     suffix = path.suffix.lower()
     if not path.exists():
         hint = "" if ":" in str(path) else "A network in code is given as 'package.module:factory'."
         raise ModelError(f"There is no file {path}.", hint)
-    if path.is_dir():
-        kind = (
-            "a TensorFlow SavedModel, which is not supported yet" if (path / "saved_model.pb").exists() else "a folder"
-        )
-        raise ModelError(f"{path} is {kind}.", "Give a .pt2 file or 'package.module:factory'.")
+    if path.is_dir() or suffix == ".pb":
+        from thumbnet.importers.saved_model import import_saved_model
+
+        folder = path if path.is_dir() else path.parent
+        if not (folder / "saved_model.pb").exists():
+            raise ModelError(
+                f"{path} is a folder." if path.is_dir() else f"{path} is no SavedModel.", f"Give a {FORMATS}."
+            )
+        return lambda _: import_saved_model(folder)
+    if suffix == ".onnx":
+        from thumbnet.importers.onnx import import_onnx
+
+        return import_onnx
+    if suffix in (".h5", ".hdf5", ".keras"):
+        from thumbnet.importers.keras import import_keras
+
+        return import_keras
+    if suffix == ".tflite":
+        from thumbnet.importers.tflite_float import import_tflite
+
+        return import_tflite
     if suffix == ".pt2":
-        return import_torch(load_pt2(path), name=path.stem)
+        return lambda p: imported(load_pt2(p), name=p.stem)
     if suffix == ".json":
-        return _saved_graph(path)
+        return lambda p: unchecked(_saved_graph(p))
     if suffix in _WEIGHT_FILES:
         raise _weights_only(path)
-    if suffix in _NOT_YET:
-        raise ModelError(f"{path} is a {_NOT_YET[suffix]} file; these are not supported yet.", "Use PyTorch for now.")
-    raise ModelError(f"{path} is not a model.", "Give a .pt2 file or 'package.module:factory'.")
+    raise ModelError(f"{path} is not a model.", f"Give a {FORMATS}.")
 
 
 def _saved_graph(path: Path) -> Graph:
@@ -193,4 +261,4 @@ def _state(path: Path) -> Mapping[str, torch.Tensor]:
     return {str(k).removeprefix("module."): v for k, v in state.items()}
 
 
-__all__ = ["load"]
+__all__ = ["FORMATS", "load", "load_imported"]

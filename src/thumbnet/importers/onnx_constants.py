@@ -60,10 +60,49 @@ def _bounded(shape: Sequence[int]) -> None:
 def _arithmetic(f: Callable[[Array, Array], Array]) -> Folder:
     def fold(inputs: Sequence[Array], attributes: Attributes) -> Array:
         a, b = inputs
-        _bounded(np.broadcast_shapes(a.shape, b.shape))
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        if math.prod(shape) > max(a.size, b.size):
+            _bounded(shape)
         return f(a, b).astype(a.dtype)
 
     return fold
+
+
+def _function(f: Callable[[Array], Array]) -> Folder:
+    return lambda inputs, attributes: np.asarray(f(inputs[0])).astype(inputs[0].dtype)
+
+
+def _compared(f: Callable[[Array, Array], Array]) -> Folder:
+    def fold(inputs: Sequence[Array], attributes: Attributes) -> Array:
+        a, b = inputs
+        _bounded(np.broadcast_shapes(a.shape, b.shape))
+        return np.asarray(f(a, b))
+
+    return fold
+
+
+def _chosen(inputs: Sequence[Array], attributes: Attributes) -> Array:
+    _bounded(np.broadcast_shapes(*(x.shape for x in inputs)))
+    return np.where(*inputs)
+
+
+def _product(inputs: Sequence[Array], attributes: Attributes) -> Array:
+    x = inputs[0]
+    made = np.prod(x, axis=_axes(inputs, attributes), keepdims=bool(attributes.get("keepdims", 1)))
+    return np.asarray(made, x.dtype)
+
+
+def _expanded(inputs: Sequence[Array], attributes: Attributes) -> Array:
+    x, shape = inputs
+    full = np.broadcast_shapes(x.shape, tuple(int(d) for d in shape))
+    _bounded(full)
+    return np.broadcast_to(x, full)
+
+
+def _range(inputs: Sequence[Array], attributes: Attributes) -> Array:
+    start, stop, step = (x.reshape(-1)[0] for x in inputs)
+    _bounded([max(0, math.ceil((float(stop) - float(start)) / float(step)))])
+    return np.arange(start, stop, step, dtype=inputs[0].dtype)
 
 
 def _divided(a: Array, b: Array) -> Array:
@@ -118,6 +157,27 @@ _FOLDERS: dict[str, Folder] = {
     "Sub": _arithmetic(np.subtract),
     "Mul": _arithmetic(np.multiply),
     "Div": _arithmetic(_divided),
+    "Max": _arithmetic(np.maximum),
+    "Min": _arithmetic(np.minimum),
+    "Pow": _arithmetic(np.power),
+    "Mod": _arithmetic(np.mod),
+    "Neg": _function(np.negative),
+    "Abs": _function(np.abs),
+    "Sqrt": _function(np.sqrt),
+    "Exp": _function(np.exp),
+    "Reciprocal": _function(lambda x: 1 / x),
+    "Floor": _function(np.floor),
+    "Ceil": _function(np.ceil),
+    "Not": _function(np.logical_not),
+    "Equal": _compared(np.equal),
+    "And": _compared(np.logical_and),
+    "Or": _compared(np.logical_or),
+    "Less": _compared(np.less),
+    "Greater": _compared(np.greater),
+    "Where": _chosen,
+    "ReduceProd": _product,
+    "Expand": _expanded,
+    "Range": _range,
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "Gather": _gathered,
     "Slice": _sliced,

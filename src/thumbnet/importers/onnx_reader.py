@@ -22,6 +22,7 @@ MAX_OTHER_BYTES = 4 << 20  # of all that is read and not numbers: names, shapes,
 MAX_NAME_BYTES = 4096
 MAX_LINKS = 256  # inputs, outputs or attributes of a node
 MIN_OPSET, MAX_OPSET = 11, 28
+_IR_VERSION = 10  # of what is handed to a runtime: old enough for any of the last years
 
 # The fields that are read, by the names and numbers of onnx.proto, and of what kind they are if they hold messages.
 _READ: Mapping[str, Mapping[int, str]] = {
@@ -87,6 +88,38 @@ def read_onnx(data: bytes, where: str, folder: Path | None = None) -> OnnxConten
         raise ModelError(
             f"{where} is no ONNX file, or a damaged one ({_first_line(e)}).", "Copy or export the model again."
         ) from e
+
+
+def standalone(data: bytes, where: str, folder: Path | None = None) -> bytes:
+    """A file that `read_onnx` has accepted, as one for a runtime: what was read of it, and numbers from other files
+    in it. Nothing else of the file reaches the runtime, and it opens no other file.
+    """
+    import onnx
+
+    model = onnx.ModelProto()
+    model.ParseFromString(_read_parts(memoryview(data), "ModelProto", _Budget()))
+    external = External(folder, where, MAX_FILE_BYTES)
+    attributes = (a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))
+    for t in (*model.graph.initializer, *attributes):
+        if t.data_location == onnx.TensorProto.EXTERNAL:
+            values = constant(t, external)
+            t.CopyFrom(onnx.numpy_helper.from_array(values, t.name))  # which clears it first
+    model.ir_version = _IR_VERSION
+    if not model.graph.name:
+        model.graph.name = "network"
+    return bytes(model.SerializeToString())
+
+
+def inferred_shapes(data: bytes, where: str, folder: Path | None = None) -> Mapping[str, tuple[int | None, ...]]:
+    """For a file that `read_onnx` has accepted: the shapes that ONNX itself works out, as far as it can."""
+    import onnx
+
+    try:
+        model = onnx.shape_inference.infer_shapes(standalone(data, where, folder))
+    except Exception:  # its errors have no class in common; what it cannot tell is not told
+        return {}
+    ports = (_port(v) for v in (*model.graph.value_info, *model.graph.output) if v.type.HasField("tensor_type"))
+    return {p.name: p.shape for p in ports if p.shape is not None}
 
 
 def _first_line(e: Exception) -> str:

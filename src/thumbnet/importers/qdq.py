@@ -225,7 +225,7 @@ class _Conversion:
             raise UnsupportedOpError(
                 f"{node.domain}.{node.op}", node.name, "Only ONNX's own operators can be compiled."
             )
-        o = Operands(node, self.content.opset, self.builder, self.values, self.where)
+        o = Operands(node, self.content.opset, self.values, self.where, self.builder)
         try:
             if node.op in ("Shape", "Constant") or self._is_constant(o):
                 o.done(self._constant(o))

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.graph.layout import Layout, LayoutError, Part, Parts, parts_of, size_of
-from thumbnet.importers.qdq_operands import MAX_WINDOW, Operands
+from thumbnet.importers.onnx_node import MAX_WINDOW
+from thumbnet.importers.qdq_operands import Operands
 from thumbnet.importers.qdq_values import Made, Pending, Quantization, Stored
 from thumbnet.integer import build
 from thumbnet.integer.graph import IntegerNode, QTensor

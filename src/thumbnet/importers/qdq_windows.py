@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from thumbnet.importers.qdq_operands import MAX_WINDOW, Operands
+from thumbnet.importers.onnx_node import MAX_WINDOW, NodeView
 
 MAX_TAPS = 1 << 16  # of a pool's window
 
@@ -28,7 +29,7 @@ class Window:
         return [*self.padding[:2], self.padding[2] + self.beyond[0], self.padding[3] + self.beyond[1]]
 
 
-def window(o: Operands, size: Sequence[int], kernel: Sequence[int], *, flat: bool, pool: bool = False) -> Window:
+def window(o: NodeView[Any], size: Sequence[int], kernel: Sequence[int], *, flat: bool, pool: bool = False) -> Window:
     """The window of a node over an image of `size`. `flat`: its attributes have one number each, for the width.
 
     Raises `ModelError` for what does not fit; a pool's window must always see a pixel.
@@ -65,7 +66,7 @@ def window(o: Operands, size: Sequence[int], kernel: Sequence[int], *, flat: boo
     return Window(list(kernel), stride, dilation, [*before, *after], beyond, (out[0], out[1]))
 
 
-def _pads(o: Operands, count: int) -> tuple[list[int], list[int]]:
+def _pads(o: NodeView[Any], count: int) -> tuple[list[int], list[int]]:
     found = o.integers("pads", [0] * 2 * count)
     if len(found) != 2 * count or not all(abs(v) <= MAX_WINDOW for v in found):
         raise o.broken(f"has the padding {found}")

@@ -37,6 +37,7 @@ from thumbnet.importers.aten_values import VALUES
 from thumbnet.importers.builder import Value
 from thumbnet.importers.imported import Array, Imported
 from thumbnet.importers.nearest import NEAREST
+from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
 
 HANDLERS: dict[str, Handler] = {**LAYERS, **VALUES}
 _BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
@@ -72,12 +73,9 @@ def imported(
         made = _imported(model, lambda x: _interpret(model, x), name or "network")
         return made if samples is None else made.checked([samples])
     if input_shape is None:
-        raise ModelError(
-            f"{type(model).__name__} does not tell the shape of its input.",
-            "Give input_shape=(channels, height, width), or an input size where the data tells the channels.",
-        )
+        raise _no_shape(model)
     with _evaluating(model):
-        program = _export(model, _shapes(input_shape))
+        program = _export(model, shapes_of(input_shape))
 
     def run(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         with _evaluating(model):
@@ -87,7 +85,14 @@ def imported(
     return made if samples is None else made.checked([samples])
 
 
-def _shapes(given: Shapes) -> list[Shape]:
+def _no_shape(model: nn.Module) -> ModelError:
+    return ModelError(
+        f"{type(model).__name__} does not tell the shape of its input.",
+        "Give input_shape=(channels, height, width), or an input size where the data tells the channels.",
+    )
+
+
+def shapes_of(given: Shapes) -> list[Shape]:
     """One shape for each input."""
     if given and all(isinstance(s, int) for s in given):
         return [tuple(int(s) for s in given)]  # type: ignore[arg-type]  # all are ints
@@ -157,25 +162,73 @@ def _first_line(error: BaseException) -> str:
 def translate(program: ExportedProgram, name: str) -> tuple[AtenBuilder, list[Value], list[Value]]:
     """The exported program node by node: the graph in the making, its inputs and its outputs."""
     builder = AtenBuilder(name, _batch_size(program))
-    constants = _constants(program)
-    values: dict[fx.Node, Computed] = {}
-    inputs: list[Value] = []
+    values, inputs = _given(program, builder)
     for node in program.graph.nodes:
-        if node.op == "placeholder":
-            given = constants.get(node.name)
-            if given is None:
-                inputs.append(builder.input(node.name, sample_shape(node, builder.batch)))
-            values[node] = inputs[-1] if given is None else given
-        elif node.op == "call_function":
+        if node.op == "call_function":
             values[node] = _translate_call(builder, values, node)
             _mutate(values, node)
-        elif node.op != "output":
+        elif node.op not in ("placeholder", "output"):
             raise refuse(node, "The exported program calls code that is not an aten operation.")
     found = {node.name: (node, value) for node, value in values.items()}
     outputs = [found[n] for n in program.graph_signature.user_outputs if isinstance(n, str)]
     if not outputs or not all(isinstance(v, Value) for _, v in outputs):
         raise ModelError(f"The outputs of {name} are not all computed from its input.")
     return builder, inputs, [builder.output(origin(node), v) for node, v in outputs if isinstance(v, Value)]
+
+
+def _given(program: ExportedProgram, builder: AtenBuilder) -> tuple[dict[fx.Node, Computed], list[Value]]:
+    """What the placeholders stand for, and the inputs among them."""
+    constants, values, inputs = _constants(program), {}, []
+    for node in program.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        given = constants.get(node.name)
+        if given is None:
+            inputs.append(builder.input(node.name, sample_shape(node, builder.batch)))
+        values[node] = inputs[-1] if given is None else given
+    return values, inputs
+
+
+def check_torch(model: nn.Module | ExportedProgram, input_shape: Shapes | None = None) -> list[NodeReport]:
+    """What can be said of each operation of a module or an exported program.
+
+    Behind a refused operation its result is taken as given, so that everything that is in the way is told at once.
+    """
+    if isinstance(model, ExportedProgram):
+        program = model
+    elif input_shape is None:
+        raise _no_shape(model)
+    else:
+        with _evaluating(model):
+            program = _export(model, shapes_of(input_shape))
+    builder = AtenBuilder("network", _batch_size(program))
+    values, _ = _given(program, builder)
+    reports = []
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        where = origin(node)
+        if any(n not in values for n in node.all_input_nodes):
+            hidden = "It reads what a refused operation before it would make."
+            reports.append(NodeReport(where.name, where.op, UNCHECKED, hidden))
+            continue
+        try:
+            values[node] = _translate_call(builder, values, node)
+            _mutate(values, node)
+            if where.op not in ("getitem", "sym_size", "_assert_tensor_metadata"):
+                reports.append(NodeReport(where.name, where.op, SUPPORTED, ""))
+        except ModelError as e:
+            reports.append(NodeReport(where.name, where.op, REFUSED, e.hint or e.message))
+            _stand_in(builder, values, node)
+    return reports
+
+
+def _stand_in(builder: AtenBuilder, values: dict[fx.Node, Computed], node: fx.Node) -> None:
+    """A value of the right shape for what a refused node would compute, where it is one tensor for each image."""
+    try:
+        values[node] = builder.input(node.name, sample_shape(node, builder.batch))
+    except ModelError:
+        return
 
 
 def _translate_call(builder: AtenBuilder, values: dict[fx.Node, Computed], node: fx.Node) -> Computed:

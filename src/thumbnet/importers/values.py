@@ -51,9 +51,9 @@ def softmax(b: Builder, o: Origin, x: Value, axis: int, op: str = "softmax") -> 
     if all(s == 1 for k, s in enumerate(x.shape) if k != axis):
         flat = Value(b.vector(o, x), Layout((x.layout.axes[axis],), x.layout.stored))
         return Value(b.add(o, op, [flat.ref]), x.layout)
-    channels = (len(x.shape) - 1 if b.channels_last else 0) == axis
-    if len(x.shape) == 3 and channels:
-        return b.from_image(b.add(o, op, [b.image(o, x)]), 3)
+    if len(x.shape) == 3:
+        ref, x, _ = b.by_channel(o, x, axis)
+        return Value(b.add(o, op, [ref]), x.layout)
     if len(x.shape) == 2:
         rows, last = x.layout.axes[1 - axis], x.layout.axes[axis]
         ref = b.arranged(o, x, (rows, last))
@@ -80,7 +80,8 @@ def binary(b: Builder, o: Origin, op: str, x: Value, y: Value) -> Value:
         second = b._move(o, "reshape", y.ref, b.shapes[x.ref])
         return Value(b.add(o, op, [x.ref, second]), x.layout)
     if rank in (2, 3):
-        return b.from_image(b.add(o, op, [b.image(o, x), b.image(o, y)]), rank)
+        last = b.convention(x if x.shape == full else y)
+        return b.from_image(b.add(o, op, [b.image(o, x, last), b.image(o, y, last)]), rank, last)
     made = b.add(o, op, [b.plain(o, x), b.plain(o, y)])
     return Value(made, Layout.row_major(full))
 
@@ -139,9 +140,11 @@ def concat(b: Builder, o: Origin, values: Sequence[Value], axis: int) -> Value:
     if len(values) == 1:
         return values[0]
     rank = len(values[0].shape)
-    if rank in (2, 3) and any(b._is_image(v) for v in values):
-        own = _own_axis(b, rank, axis)
-        return b.from_image(b.add(o, "concat", [b.image(o, v) for v in values], {"axis": own}), rank)
+    images = [v for v in values if b.is_image(v)]
+    if images:
+        last = b.convention(images[0])
+        own = _own_axis(last, rank, axis)
+        return b.from_image(b.add(o, "concat", [b.image(o, v, last) for v in values], {"axis": own}), rank, last)
     made = b.add(o, "concat", [b.plain(o, v) for v in values], {"axis": axis})
     return Value(made, Layout.row_major(b.shapes[made]))
 
@@ -154,8 +157,9 @@ def cut(b: Builder, o: Origin, x: Value, axis: int, start: int, stop: int, step:
         return x
     if not 0 <= start < stop:
         raise o.refuse(f"It takes nothing: {start} to {stop} of {size}.")
-    if rank in (2, 3) and (step > 1 or b._is_image(x)):
-        own, ref = _own_axis(b, rank, axis), b.image(o, x)
+    if rank in (2, 3) and (step > 1 or b.is_image(x)):
+        last = b.convention(x)
+        own, ref = _own_axis(last, rank, axis), b.image(o, x, last)
         if (start, stop) != (0, size):
             ref = b.add(o, "slice", [ref], {"axis": own, "start": start, "stop": stop})
         if step > 1:
@@ -163,7 +167,7 @@ def cut(b: Builder, o: Origin, x: Value, axis: int, start: int, stop: int, step:
                 raise o.refuse("Steps work over height and width only, not over channels.")
             stride = [step if own == k else 1 for k in (1, 2)]
             ref = b.add(o, "max_pool2d", [ref], {"kernel": [1, 1], "stride": stride, "padding": [0, 0, 0, 0]})
-        return b.from_image(ref, rank)
+        return b.from_image(ref, rank, last)
     if step > 1:
         raise o.refuse(f"A step of {step} works over height and width of images only.")
     made = b.add(o, "slice", [b.plain(o, x)], {"axis": axis, "start": start, "stop": stop})
@@ -195,8 +199,9 @@ def pad(
         raise o.refuse("Negative padding cuts off; take a slice instead.")
     if mode not in ("constant", "reflect") or (mode == "constant" and value != 0):
         raise o.refuse("Only padding with zeros or reflections is supported.")
-    by_axis = {_own_axis(b, rank, k): p for k, p in enumerate(pads)}
-    ref = b.image(o, x)
+    last = b.convention(x)
+    by_axis = {_own_axis(last, rank, k): p for k, p in enumerate(pads)}
+    ref = b.image(o, x, last)
     front, back = by_axis[0]
     if front or back:
         if mode != "constant":
@@ -206,7 +211,7 @@ def pad(
     if top or bottom or left or right:
         attrs: dict[str, Any] = {"padding": [top, left, bottom, right]}
         ref = b.add(o, "pad", [ref], attrs if mode == "constant" else {**attrs, "mode": mode})
-    return b.from_image(ref, rank)
+    return b.from_image(ref, rank, last)
 
 
 def _pad_channels(b: Builder, o: Origin, ref: str, front: int, back: int) -> str:
@@ -240,7 +245,7 @@ def resize(
     return b.from_image(b.add(o, "resize", [b.image(o, x)], attrs), len(x.shape))
 
 
-def _own_axis(b: Builder, rank: int, axis: int) -> int:
+def _own_axis(channels_last: bool, rank: int, axis: int) -> int:
     """The axis of the graph's image (C, H, W) for an axis of the source's image or signal."""
-    own = {3: (1, 2, 0), 2: (2, 0)} if b.channels_last else {3: (0, 1, 2), 2: (0, 2)}
+    own = {3: (1, 2, 0), 2: (2, 0)} if channels_last else {3: (0, 1, 2), 2: (0, 2)}
     return own[rank][axis]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thumbnet.errors import UnsupportedOpError
-from thumbnet.graph.graph import Graph
+from thumbnet.errors import ModelError, UnsupportedOpError
+from thumbnet.graph.graph import Graph, Node
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower_layers import LAYERS
 from thumbnet.integer.lower_moves import MOVES
 from thumbnet.integer.lowering import Lowerer, Work
 from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, check_weight_bits
 
-__all__ = ["KEEPS_QUANTIZATION", "LOWER", "lower"]
+__all__ = ["KEEPS_QUANTIZATION", "LOWER", "lower", "refused"]
 
 LOWER: Mapping[str, Lowerer] = {**LAYERS, **MOVES}
 
@@ -42,10 +42,29 @@ def lower(
     for value in graph.inputs:
         work.tensor(value.name, value.shape)
     for node in graph.nodes:
-        lowerer = LOWER.get(node.op)
-        if lowerer is None:
-            raise UnsupportedOpError(node.op, node.name, "It has no integer form; fold or replace it first.")
-        lowerer(work, node)
+        _lower_node(work, node)
     outputs = tuple(work.canonical(v).name for v in graph.outputs)
     inputs = tuple(i.name for i in graph.inputs)
     return IntegerGraph(graph.name, work.tensors, inputs, tuple(work.nodes), outputs)
+
+
+def refused(graph: Graph) -> list[ModelError]:
+    """Why a cleaned graph has no integer form: an error for each node that has none; none where `lower` works."""
+    work = Work(graph, assign(graph, None, {}), {})
+    for value in graph.inputs:
+        work.tensor(value.name, value.shape)
+    found: list[ModelError] = []
+    for node in graph.nodes:
+        try:
+            _lower_node(work, node)
+        except ModelError as e:
+            found.append(e)
+            work.out(node)  # what reads it is looked at, too
+    return found
+
+
+def _lower_node(work: Work, node: Node) -> None:
+    lowerer = LOWER.get(node.op)
+    if lowerer is None:
+        raise UnsupportedOpError(node.op, node.name, "It has no integer form; fold or replace it first.")
+    lowerer(work, node)

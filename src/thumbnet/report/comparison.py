@@ -9,7 +9,7 @@ from typing import Any
 from thumbnet.report import units
 from thumbnet.report.details import CostsJson, DetailsJson, ResultJson
 from thumbnet.report.intervals import wilson_interval
-from thumbnet.results import Kind
+from thumbnet.results import Kind, Metric
 
 EMPTY: Mapping[str, Any] = {}
 
@@ -115,7 +115,7 @@ def comparison(result: ResultJson, details: DetailsJson) -> list[Row]:
     best: Mapping[str, Any] = result.get("best", EMPTY)
     limits: Mapping[str, Any] = details.get("limits", EMPTY)
     before, after = _with_rest(_values(details.get("reference_costs"))), costs_after(result, details)
-    rows = [_accuracy_row(result, limits.get("max_drop"))]
+    rows: list[Row | None] = [_metric_row(result, limits.get("max_drop")), *_more_rows(reference, best)]
     for label, key, form in NETWORK_ROWS:
         sides = [Value(of[key], Kind.MEASURED) if of.get(key) is not None else None for of in (reference, best)]
         rows.append(_row(label, form, sides[0], sides[1], limits.get(key)))
@@ -140,11 +140,13 @@ def limits_of(result: ResultJson, details: DetailsJson) -> list[Limit]:
         limit, value = limits.get(key), values.get(key)
         if limit is not None and value is not None:
             found.append(Limit(label, form(limit), form(value), value / limit if limit else 1.0, value <= limit))
-    limit, drop = limits.get("max_drop"), result.get("drop_points")
+    limit, drop = limits.get("max_drop"), drop_of(result)
     if limit is not None and drop is not None:
-        allowed = f"at most {limit:g}{units.NBSP}points lost"
+        metric = Metric.of(result)
+        unit = "points" if metric.in_points else metric.unit
+        allowed = f"at most {limit:g}{units.NBSP}{unit} {'lost' if metric.in_points else 'worse'}".replace("  ", " ")
         used = max(0.0, drop) / limit if limit else float(drop > 0)
-        found.append(Limit("Accuracy", allowed, units.points(drop), used, drop <= limit))
+        found.append(Limit(metric.name, allowed, units.changed(drop, metric), used, drop <= limit))
     return found
 
 
@@ -169,38 +171,70 @@ def _row(
     )
 
 
-def _accuracy_row(result: ResultJson, max_drop: float | None) -> Row | None:
+def drop_of(result: ResultJson) -> float | None:
+    """How much worse the result is, in points or the metric's unit."""
+    return result.get("drop_points", result.get("drop"))
+
+
+def _metric_row(result: ResultJson, max_drop: float | None) -> Row | None:
+    metric = Metric.of(result)
     reference, best = result.get("reference", EMPTY), result.get("best", EMPTY)
-    n, drop = result.get("test_images"), result.get("drop_points")
-    if reference.get("accuracy") is None and best.get("accuracy") is None:
+    n, drop = result.get("test_images"), drop_of(result)
+    if reference.get(metric.key) is None and best.get(metric.key) is None:
         return None
     return Row(
-        "Accuracy",
-        _accuracy_cell(reference, n),
-        _accuracy_cell(best, n),
-        units.points(drop),
-        note=_drop_interval(result),
-        limit="" if max_drop is None else f"limit {units.MINUS}{max_drop:g}{units.NBSP}points",
+        metric.name,
+        _metric_cell(reference, metric, n),
+        _metric_cell(best, metric, n),
+        units.changed(drop, metric),
+        note=_drop_interval(result, metric),
+        limit="" if max_drop is None else f"limit {_allowed(max_drop, metric)}",
         met=None if max_drop is None or drop is None else drop <= max_drop,
     )
 
 
-def _drop_interval(result: ResultJson) -> str:
-    interval = result.get("drop_interval")
-    if not interval:
-        return ""
-    worst, best = units.points(max(interval)), units.points(min(interval))
-    return f"{worst.removesuffix(units.NBSP + 'points')} to {best.removesuffix(units.NBSP + 'points')}"
+def _allowed(max_drop: float, metric: Metric) -> str:
+    sign = units.MINUS if metric.higher_is_better else "+"
+    return f"{sign}{max_drop:g}{units.NBSP}{'points' if metric.in_points else metric.unit}".strip(units.NBSP)
 
 
-def _accuracy_cell(of: Mapping[str, Any], n: int | None) -> Cell:
-    accuracy = of.get("accuracy")
-    if accuracy is None:
+def _more_rows(reference: Mapping[str, Any], best: Mapping[str, Any]) -> list[Row]:
+    """The further figures of quality, beneath the metric."""
+    after = {f["name"]: f for f in best.get("also", [])}
+    rows = []
+    for name in dict.fromkeys([*(f["name"] for f in reference.get("also", [])), *after]):
+        before = next((f for f in reference.get("also", []) if f["name"] == name), None)
+        rows.append(Row(name, _figure_cell(before), _figure_cell(after.get(name)), "", part=True))
+    return rows
+
+
+def _figure_cell(figure: Mapping[str, Any] | None) -> Cell:
+    if figure is None:
         return Cell(units.NOTHING)
-    interval = of.get("accuracy_interval") or (wilson_interval(accuracy, n) if n else None)
-    note = f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else ""
-    images = f"n{units.NBSP}={units.NBSP}{n:,}" if n else ""
-    return Cell(units.percent(accuracy), Kind.MEASURED, ", ".join(filter(None, (note, images))))
+    digits = 1 if figure["unit"] == "%" else 4
+    return Cell(f"{figure['value']:.{digits}f}{units.NBSP}{figure['unit']}".strip(units.NBSP), Kind.MEASURED)
+
+
+def _drop_interval(result: ResultJson, metric: Metric) -> str:
+    interval = [v for v in result.get("drop_interval") or [] if v is not None]
+    if len(interval) != 2:
+        return ""
+    ends = max(interval), min(interval)
+    worst, best = (units.changed(v, metric) for v in (ends if metric.higher_is_better else ends[::-1]))
+    unit = units.NBSP + ("points" if metric.in_points else metric.unit)
+    return f"{worst.removesuffix(unit)} to {best.removesuffix(unit)}"
+
+
+def _metric_cell(of: Mapping[str, Any], metric: Metric, n: int | None) -> Cell:
+    value = of.get(metric.key)
+    if value is None:
+        return Cell(units.NOTHING)
+    interval = of.get(f"{metric.key}_interval")
+    if interval is None and metric.key == "accuracy" and n:
+        interval = wilson_interval(value, n)
+    samples = f"n{units.NBSP}={units.NBSP}{n:,}" if n else ""
+    note = ", ".join(filter(None, (units.span(interval, metric), samples)))
+    return Cell(units.measured(value, metric), Kind.MEASURED, note)
 
 
 def _values(costs: CostsJson | None) -> dict[str, Value]:

@@ -1,7 +1,8 @@
 """What the report reads: `result.json` and `details.json` of a run directory.
 
 Every key may be missing; the report then leaves out what it would have fed. Accuracies and confidences are
-percentages, sizes bytes, times seconds unless the name says otherwise.
+percentages, sizes bytes, times seconds unless the name says otherwise. Tasks other than classification have their own
+metric under its own key (`metric.key` of `result.json`) wherever `accuracy` stands here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ from thumbnet.errors import RunError
 from thumbnet.files import read_json
 
 
+class FigureJson(TypedDict):
+    """`thumbnet.data.task.Figure`."""
+
+    name: str
+    value: float
+    unit: str
+
+
 class ReferenceResult(TypedDict, total=False):
     accuracy: float
     accuracy_interval: list[float]  # low, high
+    also: list[FigureJson]  # further figures of quality
     size_bytes: int
     parameters: int
     macs: int
@@ -24,6 +34,7 @@ class ReferenceResult(TypedDict, total=False):
 class BestResult(TypedDict, total=False):
     accuracy: float
     accuracy_interval: list[float]
+    also: list[FigureJson]
     size_bytes: int  # of the TFLite file
     flash_bytes: int
     code_bytes: int
@@ -36,9 +47,12 @@ class BestResult(TypedDict, total=False):
 
 
 class ResultJson(TypedDict, total=False):
+    task: str
+    metric: dict[str, Any]  # key, name, unit, higher_is_better, digits; accuracy where it is missing
     reference: ReferenceResult
     best: BestResult
-    drop_points: float
+    drop_points: float  # for metrics in percent
+    drop: float  # for others, in the metric's unit
     drop_interval: list[float]  # low, high; 95 %
     test_images: int
     proof: dict[str, Any]

@@ -7,6 +7,7 @@ from typing import Any
 
 from thumbnet.report import units
 from thumbnet.report.details import DetailsJson, ResultJson
+from thumbnet.results import Metric
 
 Fact = tuple[str, str]
 
@@ -62,7 +63,7 @@ def proof_verdict(result: ResultJson, details: DetailsJson) -> tuple[bool, str] 
     if "bit_exact" not in proof:
         return None
     images = proof.get("images")
-    over = f" on {images:,} test images" if isinstance(images, int) else ""
+    over = f" on {images:,} test {Metric.of(result).samples}" if isinstance(images, int) else ""
     extremes = proof.get("extreme_vectors")
     if over and isinstance(extremes, int) and extremes:
         over += f" and {extremes:,} extreme inputs"
@@ -78,7 +79,8 @@ def proof_verdict(result: ResultJson, details: DetailsJson) -> tuple[bool, str] 
 def proof_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
     proof = {**result.get("proof", {}), **details.get("proof", {})}
     empty = tuple(k for k, v in proof.items() if v in ([], {}, ""))
-    return facts(proof, PROOF_LABELS, skip=(*IN_TABLE, *empty))
+    labels = {k: v.replace("images", Metric.of(result).samples) for k, v in PROOF_LABELS.items()}
+    return facts(proof, labels, skip=(*IN_TABLE, *empty))
 
 
 def provenance_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
@@ -94,7 +96,12 @@ def provenance_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
     if data:
         parts = ((n, data.get(n)) for n in ("train", "val", "test"))
         counts = ", ".join(f"{v:,} {n}" for n, v in parts if isinstance(v, int))
-        found.append(("Data", f"{data.get('name', '')} ({counts} images)" if counts else data.get("name", "")))
+        found.append(
+            (
+                "Data",
+                f"{data.get('name', '')} ({counts} {Metric.of(result).samples})" if counts else data.get("name", ""),
+            )
+        )
         if data.get("licence"):
             found.append(("Licence of the data", data["licence"]))
     own = {k: v for k in ("seed", "wall_seconds") if (v := result.get(k)) is not None}

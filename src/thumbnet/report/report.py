@@ -14,6 +14,7 @@ from thumbnet.report import facts, sections
 from thumbnet.report.comparison import comparison, limits_of
 from thumbnet.report.details import DetailsJson, ResultJson, read_run
 from thumbnet.report.figures import op_legend
+from thumbnet.results import Metric
 from thumbnet.version import __version__
 
 
@@ -42,7 +43,10 @@ def render(result: ResultJson, details: DetailsJson) -> str:
 
 
 def _context(result: ResultJson, details: DetailsJson) -> dict[str, Any]:
+    metric = Metric.of(result)
     return {
+        "metric": metric,
+        "samples_name": metric.samples,
         "version": __version__,
         "style": Markup(_resource("report.css")),
         "title": details.get("title") or "Thumbnet report",
@@ -50,14 +54,14 @@ def _context(result: ResultJson, details: DetailsJson) -> dict[str, Any]:
         "limits": limits_of(result, details),
         "rows": comparison(result, details),
         "paretos": sections.pareto_figures(result, details),
-        "trials": sections.trial_rows(details),
+        "trials": sections.trial_rows(details, metric),
         "trial_count": len(details.get("trials", [])),
         "layers": sections.layers_of(details),
         "op_legend": op_legend(),
         "arena": sections.arena_of(details.get("arena"), details),
         "lower_bound": details.get("arena", {}).get("lower_bound_bytes"),
         "arena_bytes": details.get("arena", {}).get("arena_bytes"),
-        "training": sections.training_of(details),
+        "training": sections.training_of(details, metric),
         "confusion": sections.confusion_of(details),
         "samples": sections.samples_of(details),
         "verdict": facts.proof_verdict(result, details),

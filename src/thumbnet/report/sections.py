@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from thumbnet.report import units
-from thumbnet.report.comparison import costs_after, limits_of
+from thumbnet.report.comparison import costs_after, drop_of, limits_of
 from thumbnet.report.details import ArenaJson, CostsJson, DetailsJson, ResultJson, SampleJson, TrialJson
 from thumbnet.report.facts import proof_verdict
 from thumbnet.report.figures import (
@@ -27,10 +28,12 @@ from thumbnet.report.figures import (
     layer_pairs,
     pareto,
 )
+from thumbnet.results import Metric
 
 SAMPLE_BYTES = 1_200_000  # of base64 in one report
 PNG = b"\x89PNG\r\n\x1a\n"
 TRIAL_ROWS = 200
+LOWERED = ("Flash", "Latency", "Accuracy")  # limits within a sentence; the others are names
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,16 @@ def headline(result: ResultJson, details: DetailsJson) -> str:
     limits = limits_of(result, details)
     board = details.get("target", {}).get("title") or details.get("target", {}).get("name")
     where = f" on {board}" if board else ""
-    missed = [limit.label.lower() if limit.label != "RAM" else "RAM" for limit in limits if not limit.met]
+    missed = [limit.label.lower() if limit.label in LOWERED else limit.label for limit in limits if not limit.met]
     if missed:
         return f"Does not meet every limit{where}: {' and '.join(missed)} exceeded."
-    accuracy, drop = result.get("best", {}).get("accuracy"), result.get("drop_points")
+    metric, drop = Metric.of(result), drop_of(result)
+    best: Mapping[str, Any] = result.get("best", {})
     parts = []
-    if accuracy is not None:
-        change = "" if drop is None else f" ({units.points(drop)} against the reference)"
-        parts.append(f"{units.percent(accuracy)} accuracy{change}")
+    if best.get(metric.key) is not None:
+        change = "" if drop is None else f" ({units.changed(drop, metric)} against the reference)"
+        said = units.measured(best[metric.key], metric)
+        parts.append(f"{said} accuracy{change}" if metric.key == "accuracy" else f"{metric.name} {said}{change}")
     costs = costs_after(result, details)
     for name, key in (("flash", "flash_bytes"), ("RAM", "ram_bytes")):
         if key in costs:
@@ -105,22 +110,30 @@ def pareto_figures(result: ResultJson, details: DetailsJson) -> list[tuple[str, 
         return []
     validation, limits = details.get("validation", {}), details.get("limits", {})
     reference, label = validation.get("reference"), "reference"
+    metric = Metric.of(result)
     if reference is None:
-        reference, label = result.get("reference", {}).get("accuracy"), "reference (test images)"
+        before: Mapping[str, Any] = result.get("reference", {})
+        reference, label = before.get(metric.key), "reference (test images)"
     figures = []
     for cost, key, limit in (
         ("flash", "flash_bytes", limits.get("flash_bytes")),
         ("RAM", "ram_bytes", limits.get("ram_bytes")),
     ):
-        points = [_point(t, key, validation.get("best_trial")) for t in trials]
-        figures.append((cost, pareto(points, cost=cost, limit=limit, reference=reference, reference_label=label)))
+        points = [_point(t, key, validation.get("best_trial"), metric) for t in trials]
+        figure = pareto(points, cost=cost, limit=limit, reference=reference, reference_label=label, metric=metric)
+        figures.append((cost, figure))
     return figures
 
 
-def _point(trial: TrialJson, key: str, chosen: str | None) -> Point:
+def _score(trial: Mapping[str, Any], metric: Metric) -> float | None:
+    value = trial.get(metric.key)
+    return None if value is None else float(value)
+
+
+def _point(trial: TrialJson, key: str, chosen: str | None, metric: Metric) -> Point:
     costs: Mapping[str, Any] = trial.get("costs") or {}
-    accuracy = trial.get("accuracy")
-    said = f"{trial.get('id', '')}: {'never scored' if accuracy is None else units.percent(accuracy)}, "
+    accuracy = _score(trial, metric)
+    said = f"{trial.get('id', '')}: {'never scored' if accuracy is None else units.measured(accuracy, metric)}, "
     said += f"flash {units.size(costs.get('flash_bytes'))}, RAM {units.size(costs.get('ram_bytes'))}"
     if trial.get("reason"):
         said += f" ({trial['reason']})"
@@ -128,12 +141,13 @@ def _point(trial: TrialJson, key: str, chosen: str | None) -> Point:
     return Point(costs.get(key, 0), accuracy, feasible, said, bool(chosen) and trial.get("id") == chosen)
 
 
-def trial_rows(details: DetailsJson) -> list[dict[str, str]]:
+def trial_rows(details: DetailsJson, metric: Metric) -> list[dict[str, str]]:
     """The trials as a table, best first."""
+    sign = -1.0 if metric.higher_is_better else 1.0
 
     def rank(trial: TrialJson) -> tuple[int, float, str]:
-        accuracy = trial.get("accuracy")
-        return -trial.get("rung", 0), -(accuracy if accuracy is not None else -1.0), trial.get("id", "")
+        score = _score(trial, metric)
+        return -trial.get("rung", 0), math.inf if score is None else sign * score, trial.get("id", "")
 
     rows = []
     for trial in sorted(details.get("trials", []), key=rank)[:TRIAL_ROWS]:
@@ -144,7 +158,7 @@ def trial_rows(details: DetailsJson) -> list[dict[str, str]]:
                 "state": trial.get("state", ""),
                 "reason": trial.get("reason", ""),
                 "rung": str(trial.get("rung", 0)),
-                "accuracy": units.percent(trial.get("accuracy")),
+                "score": units.measured(_score(trial, metric), metric),
                 "flash": units.size(costs.get("flash_bytes")),
                 "ram": units.size(costs.get("ram_bytes")),
                 "macs": units.count(costs.get("macs")),
@@ -227,26 +241,26 @@ def arena_of(arena: ArenaJson | None, details: DetailsJson) -> Markup:
 @dataclass(frozen=True)
 class Training:
     loss: Markup
-    accuracy: Markup
+    score: Markup
     names: list[str]
     halving: Markup
 
 
-def training_of(details: DetailsJson) -> Training | None:
+def training_of(details: DetailsJson, metric: Metric) -> Training | None:
     items = details.get("curves", [])
     losses = [curve_of(c["name"], c["points"], "loss") for c in items]
-    accuracies = [curve_of(c["name"], c["points"], "accuracy") for c in items]
+    scores = [curve_of(c["name"], c["points"], metric.key) for c in items]
     training = Training(
         curves(losses, label="loss"),
-        curves(accuracies, label="accuracy, %"),
+        curves(scores, label=metric.label),
         [c["name"] for c in items],
-        _halving(details),
+        _halving(details, metric),
     )
-    return training if training.loss or training.accuracy or training.halving else None
+    return training if training.loss or training.score or training.halving else None
 
 
-def _halving(details: DetailsJson) -> Markup:
-    """Validation accuracy of the trials over the rungs; the chosen one stands out."""
+def _halving(details: DetailsJson, metric: Metric) -> Markup:
+    """The metric on validation of the trials over the rungs; the chosen one stands out."""
     chosen = details.get("validation", {}).get("best_trial")
     trials = [t for t in details.get("trials", []) if len(t.get("curve", [])) > 1]
     if len(trials) < 2:
@@ -255,8 +269,8 @@ def _halving(details: DetailsJson) -> Markup:
     lines: list[Curve] = []
     for trial in ordered:
         style = "line0" if trial.get("id") == chosen else "faint"
-        lines.append(curve_of(str(trial.get("id", "")), trial["curve"], "accuracy", style=style))
-    return curves(lines, label="validation accuracy, %", x_label="training step")
+        lines.append(curve_of(str(trial.get("id", "")), trial["curve"], metric.key, style=style))
+    return curves(lines, label=f"validation {metric.label}", x_label="training step")
 
 
 def confusion_of(details: DetailsJson) -> list[tuple[str, Markup]]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from thumbnet.results import Metric
+
 NBSP = "\N{NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -61,6 +65,29 @@ def points(value: float | None) -> str:
     change = 0.0 - round(value, 1)
     sign = "+" if change > 0 else MINUS if change < 0 else "±"
     return f"{sign}{abs(change):.1f}{NBSP}points"
+
+
+def measured(value: float | None, metric: Metric) -> str:
+    """A metric with its unit: `84.1 %`, `0.0213 mm`."""
+    return NOTHING if value is None else metric.text(value).replace(" ", NBSP)
+
+
+def span(interval: Sequence[float | None] | None, metric: Metric) -> str:
+    """An interval without its unit; "" where it is not known."""
+    if not interval or interval[0] is None or interval[1] is None:
+        return ""
+    return f"{interval[0]:.{metric.digits}f} to {interval[1]:.{metric.digits}f}"
+
+
+def changed(drop: float | None, metric: Metric) -> str:
+    """How the metric changed where it got worse by `drop`: `−1.3 points`, `+0.0021 mm`."""
+    if drop is None or (metric.in_points and metric.higher_is_better):
+        return points(drop)
+    digits = 1 if metric.in_points else metric.digits
+    change = round(-drop if metric.higher_is_better else drop, digits) or 0.0
+    sign = "+" if change > 0 else MINUS if change < 0 else "±"
+    unit = "points" if metric.in_points else metric.unit
+    return f"{sign}{abs(change):.{digits}f}{NBSP}{unit}".strip(NBSP)
 
 
 def duration(seconds: float | None) -> str:

@@ -24,6 +24,7 @@ from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
+from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import Floats
 from thumbnet.results import Constraints, Costs
 from thumbnet.search.moves import SetResolution, SetWidths, SkipBlock, Truncate
@@ -136,7 +137,7 @@ class Fitter:
         """The candidate's integer graph with its true shapes, and weights that do not matter."""
         stem = self._stem(shape)
         kept = {stem.groups[g]: range(w) for g, w in widths.items() if g in stem.groups and w < self.groups[g].size}
-        return lower(keep_channels(stem.graph, kept), None)
+        return join_ports(lower(keep_channels(stem.graph, kept), None))
 
     def _stem(self, shape: Shape) -> _Stem:
         """Depth and resolution of the shape; widths are fitted to it many times in a row."""

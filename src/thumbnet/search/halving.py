@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from thumbnet.data import Augmentation, Preprocessing, Split
+from thumbnet.data import Augmentation, Classification, Preprocessing, Split, Task
 from thumbnet.graph.graph import Graph
 from thumbnet.progress import Progress
 from thumbnet.results import Trial, TrialState
@@ -18,7 +18,7 @@ from thumbnet.search.fit import Fitted, Fitter
 from thumbnet.search.recipe import Context
 from thumbnet.training.checkpoint import Checkpoint, Checkpoints
 from thumbnet.training.head import refit_head
-from thumbnet.training.loop import Images, Objective, Point, Schedule, accuracy, predict, recalibrate, train
+from thumbnet.training.loop import Images, Objective, Point, Schedule, assess, recalibrate, train
 from thumbnet.training.module import GraphModule
 
 RATE = 2e-3
@@ -32,10 +32,11 @@ class Lesson:
     train: Split
     val: Split
     preprocessing: Preprocessing
-    teacher: torch.Tensor  # reference outputs for the training split [N, classes]
+    teacher: torch.Tensor | None  # reference outputs for the training split [N, classes], where there is one vector
     objective: Objective
     augmentation: Augmentation
     seed: int
+    task: Task = field(default_factory=lambda: Classification(()))
     _cache: dict[tuple[int, int], tuple[Images, Images]] = field(default_factory=dict)
 
     def images(self, size: tuple[int, int]) -> tuple[Images, Images]:
@@ -52,7 +53,7 @@ class Candidate:
 
     fitted: Fitted
     module: GraphModule
-    accuracy: float
+    accuracy: float  # the task's metric
     loss: float
     rung: int = 0
     steps: int = 0
@@ -60,8 +61,9 @@ class Candidate:
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.module.graph.inputs[0].shape[1:]
-        return height, width
+        """(height, width) of the first input; (1, length) of a vector."""
+        shape = self.module.graph.inputs[0].shape
+        return (shape[1], shape[2]) if len(shape) == 3 else (1, shape[0])
 
     @property
     def rank(self) -> tuple[float, float, str]:
@@ -118,8 +120,9 @@ def score(reference: Graph, context: Context, fitted: Fitted, lesson: Lesson, im
     generator = torch.Generator().manual_seed(lesson.seed)
     chosen = torch.randperm(len(training), generator=generator)[:images]
     recalibrate(module, training, chosen)
-    refit_head(module, training, chosen, lesson.teacher)
-    candidate.accuracy, candidate.loss = _validate(module, validation)
+    if lesson.teacher is not None:
+        refit_head(module, training, chosen, lesson.teacher)
+    candidate.accuracy, candidate.loss = _validate(module, validation, lesson.task)
     return candidate
 
 
@@ -142,7 +145,7 @@ def advance(
     before = candidate.steps
     candidate.steps = steps
     candidate.rung += 1
-    candidate.accuracy, candidate.loss = _validate(candidate.module, validation)
+    candidate.accuracy, candidate.loss = _validate(candidate.module, validation, lesson.task)
     points = tuple({**p, "step": p["step"] + before} for p in curve[-1:])
     candidate.curve += tuple({**p, "accuracy": candidate.accuracy} for p in points)
 
@@ -158,11 +161,12 @@ def search(
 ) -> tuple[list[Candidate], list[Trial]]:
     """The finalists, best first, and every trial."""
     candidates: list[Candidate] = []
+    metric = lesson.task.metric
     with progress.stage("Score candidates without training", total=len(proposals)) as stage:
         for fitted in proposals:
             candidates.append(score(reference, context, fitted, lesson, effort.scoring_images))
-            best = max(c.accuracy for c in candidates)
-            stage.advance(1, info=f"best {best:.1f} %")
+            best = (max if metric.higher_is_better else min)(c.accuracy for c in candidates)
+            stage.advance(1, info=f"best {metric.text(best)}")
     trials: list[Trial] = []
     for survivors, steps in effort.rungs:
         candidates, dropped = _halve(candidates, survivors)
@@ -183,7 +187,6 @@ def _halve(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate]
     return ranked[:survivors], ranked[survivors:]
 
 
-def _validate(module: nn.Module, validation: Images) -> tuple[float, float]:
-    outputs = predict(module, validation)
-    loss = float(nn.functional.cross_entropy(outputs, validation.labels))
-    return accuracy(outputs, validation.labels), loss
+def _validate(module: nn.Module, validation: Images, task: Task) -> tuple[float, float]:
+    found = assess(module, validation, task)
+    return found.score, found.loss

@@ -18,8 +18,9 @@ import torch
 from thumbnet.graph.blocks import Block
 from thumbnet.graph.channels import ChannelGroup
 from thumbnet.graph.graph import Graph
-from thumbnet.training.loop import Images, Objective
+from thumbnet.training.images import Images
 from thumbnet.training.module import GraphModule
+from thumbnet.training.objective import Objective, loss_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,10 @@ def importance(
     whole = {b.name: 0.0 for b in blocks}
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
-        values = module.forward_values(data.normalized(chosen), retain_grad=taps)
-        objective(values[graph.outputs[0]], data.labels[chosen], chosen).backward()  # type: ignore[no-untyped-call]
+        seen = data.seen(chosen)
+        values = module.forward_values(*seen.inputs, retain_grad=taps)
+        outputs = tuple(values[v] for v in graph.outputs)
+        loss_of(objective, outputs, seen, chosen).backward()  # type: ignore[no-untyped-call]
         for group in groups:
             _add_scores(channels[group.id], group, values)
         for block in blocks:

@@ -30,14 +30,17 @@ class Space:
         )
 
 
-def explore_space(graph: Graph) -> Space:
-    """The design space around `graph`."""
+def explore_space(graph: Graph, *, resizable: bool = True) -> Space:
+    """The design space around `graph`. Without `resizable` its input keeps its size: that of data which is no image, or
+    has targets that are maps of it."""
+    resolutions = _resolutions(graph)
+    vectors = len(graph.outputs) == 1 and len(graph.shapes[graph.outputs[0]]) == 1
     return Space(
         graph=graph,
         groups=tuple(g for g in channel_groups(graph) if not g.pinned),
         blocks=skippable_blocks(graph),
-        cuts=_cuts(graph),
-        resolutions=_resolutions(graph),
+        cuts=_cuts(graph) if vectors else (),  # what is cut short ends in one vector
+        resolutions=resolutions if resizable else resolutions[:1],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from thumbnet.training.loop import Images
+from thumbnet.training.images import Images
 from thumbnet.training.module import GraphModule
 
 RIDGE = 1e-2  # relative to the mean squared feature
@@ -18,12 +18,12 @@ def refit_head(module: GraphModule, data: Images, indices: torch.Tensor, teacher
     linear one in milliseconds. Returns False (and changes nothing) where the network does not end in a dense layer.
     """
     last = module.graph.by_name.get(module.graph.outputs[0])
-    if last is None or last.op != "dense":
+    if last is None or last.op != "dense" or len(module.graph.outputs) > 1:
         return False
     module.eval()
     features = []
     for start in range(0, len(indices), 64):
-        values = module.forward_values(data.normalized(indices[start : start + 64]))
+        values = module.forward_values(*data.inputs(indices[start : start + 64]))
         features.append(values[last.inputs[0]].flatten(1))
     x = torch.cat(features).double()
     y = teacher[indices].double()

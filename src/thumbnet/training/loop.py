@@ -6,22 +6,18 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from thumbnet.data import Augmentation, Preprocessing, Split
+from thumbnet.data import Assessment, Augmentation, Batch, Task
+from thumbnet.data.augment import View
 from thumbnet.training.checkpoint import Checkpoint
+from thumbnet.training.images import Images, Seen, as_tuple
+from thumbnet.training.objective import Objective, loss_of
 
 Point = dict[str, float]
-
-
-class Objective(Protocol):
-    """Loss of a batch: network outputs [B, classes], labels [B], and the images' positions in the split [B]."""
-
-    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -45,37 +41,6 @@ class Schedule:
         return self.rate * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * t)))
 
 
-@dataclass(frozen=True)
-class Images:
-    """A split at one resolution, decoded and ready to be cut into batches."""
-
-    pixels: torch.Tensor  # uint8 [N, C, H, W] for images, float32 for other arrays
-    labels: torch.Tensor  # int64 [N]
-    preprocessing: Preprocessing
-
-    @staticmethod
-    def of(split: Split, preprocessing: Preprocessing) -> Images:
-        pixels = np.ascontiguousarray(split.images(preprocessing.size).transpose(0, 3, 1, 2))
-        return Images(torch.from_numpy(pixels), torch.from_numpy(np.asarray(split.labels)), preprocessing)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def normalized(self, indices: torch.Tensor | slice) -> torch.Tensor:
-        """Float32 [B, C, H, W] in the network's own input range."""
-        p = self.preprocessing
-        x = self.pixels[indices].float()
-        if self.pixels.dtype != torch.uint8:
-            return x
-        mean = torch.tensor(p.mean, dtype=torch.float32)[:, None, None] * 255
-        std = torch.tensor(p.std, dtype=torch.float32)[:, None, None] * 255
-        return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
-
-    def batches(self, size: int = 64) -> Iterator[torch.Tensor]:
-        for start in range(0, len(self), size):
-            yield self.normalized(slice(start, start + size))
-
-
 def train(
     module: nn.Module,
     data: Images,
@@ -86,6 +51,7 @@ def train(
     seed: int,
     evaluate: Callable[[nn.Module], float] | None = None,
     evaluations: int = 4,
+    said: Callable[[float], str] = "{:.1f} %".format,
     before_step: Callable[[int], None] = lambda step: None,
     on_step: Callable[[int, str], None] = lambda steps, info: None,
     checkpoint: Checkpoint | None = None,
@@ -94,9 +60,10 @@ def train(
 
     Batches are drawn without replacement, epoch after epoch, by a generator seeded with `seed`; together with a fixed
     thread count the result is reproducible to the bit. `evaluate` is called `evaluations` times along the way and at
-    the end, in evaluation mode. `before_step` hears the number of each step, `on_step` how many steps were taken since
-    it heard last. With a `checkpoint` an interrupted training goes on where it stopped, to the same result; a finished
-    one is not done again. Raises `FloatingPointError` when the loss is no longer finite.
+    the end, in evaluation mode; `said` puts what it gives into words. `before_step` hears the number of each step,
+    `on_step` how many steps were taken since it heard last. With a `checkpoint` an interrupted training goes on where
+    it stopped, to the same result; a finished one is not done again. Raises `FloatingPointError` when the loss is no
+    longer finite.
     """
     training = _Training(module, len(data), schedule, seed)
     if checkpoint is not None and (kept := checkpoint.load()) is not None and training.restore(*kept):
@@ -107,7 +74,7 @@ def train(
         before_step(training.step)
         training.advance(data, objective, augmentation)
         if training.step % every == 0 or training.step == schedule.steps:
-            training.mark(evaluate)
+            training.mark(evaluate, said)
             module.train()
         if checkpoint is not None and (checkpoint.due or training.step == schedule.steps):
             checkpoint.save(*training.state())
@@ -138,8 +105,8 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate_at(self.step)
         indices = self._draw()
-        x = augmentation.apply(data.normalized(indices), augmentation.draw(len(indices), self.generator))
-        loss = objective(self.module(x), data.labels[indices], indices)
+        seen = _varied(data.seen(indices), augmentation, augmentation.draw(len(indices), self.generator))
+        loss = loss_of(objective, self.module(*seen.inputs), seen, indices)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value} at step {self.step}")
@@ -152,13 +119,13 @@ class _Training:
         self.step += 1
         self.info = f"loss {self.loss:.3f}"
 
-    def mark(self, evaluate: Callable[[nn.Module], float] | None) -> None:
+    def mark(self, evaluate: Callable[[nn.Module], float] | None, said: Callable[[float], str]) -> None:
         """A point of the curve."""
         point: Point = {"step": self.step, "loss": round(self.loss, 5)}
         if evaluate is not None:
             probe = self.averaged.model if self.averaged else self.module
             point["accuracy"] = evaluate(probe.eval())
-            self.info += f", validation {point['accuracy']:.1f} %"
+            self.info += f", validation {said(point['accuracy'])}"
         self.curve.append(point)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -204,15 +171,38 @@ class _Training:
         return indices
 
 
+def _varied(seen: Seen, augmentation: Augmentation, view: View) -> Seen:
+    """The first input varied, where it is an image; the others stay."""
+    first, *others = seen.inputs
+    if first.ndim != 4:
+        return seen
+    return Seen((augmentation.apply(first, view), *others), seen.targets, lambda maps: augmentation.move(maps, view))
+
+
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def predict(module: nn.Module, data: Images, batch: int = 64) -> torch.Tensor:
-    """Outputs [N, classes] in evaluation mode."""
+    """Outputs [N, classes] of a network with one output, in evaluation mode."""
     module.eval()
     with torch.inference_mode():
-        return torch.cat([module(x) for x in data.batches(batch)]).clone()
+        return torch.cat([module(*seen.inputs) for seen in data.batches(batch)]).clone()
+
+
+def answered(module: nn.Module, data: Images, batch: int = 64) -> Iterator[Batch]:
+    """The split batch by batch, with what the network gives in evaluation mode."""
+    module.eval()
+    for seen in data.batches(batch):
+        with torch.inference_mode():
+            outputs = as_tuple(module(*seen.inputs))
+        yield Batch(outputs, seen.targets, seen.inputs)
+
+
+def assess(module: nn.Module, data: Images, task: Task) -> Assessment:
+    """The task's metric and loss of a network on a split."""
+    with torch.inference_mode():
+        return task.assess(answered(module, data))
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -229,7 +219,7 @@ def recalibrate(module: nn.Module, data: Images, indices: torch.Tensor, batch: i
     module.train()
     with torch.no_grad():
         for start in range(0, len(indices) - batch + 1, batch):
-            module(data.normalized(indices[start : start + batch]))
+            module(*data.inputs(indices[start : start + batch]))
     module.eval()
 
 
@@ -265,3 +255,19 @@ class _Average:
         for key, value in own.items():
             if not value.is_floating_point():
                 value.copy_(new[key])
+
+
+__all__ = [
+    "Images",
+    "Objective",
+    "Point",
+    "Schedule",
+    "Seen",
+    "accuracy",
+    "answered",
+    "assess",
+    "draw_some",
+    "predict",
+    "recalibrate",
+    "train",
+]

@@ -23,21 +23,22 @@ LINEAR = ".linear"  # suffix of a convolution whose batch norm, or activation, h
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv_transpose2d")
 
 
-def insert_batch_norm(graph: Graph, images: torch.Tensor, *, batch: int = 16) -> Graph:
+def insert_batch_norm(graph: Graph, *images: torch.Tensor, batch: int = 16) -> Graph:
     """Adds a batch norm behind every convolution that has none.
 
-    `images` is float32 [N, C, H, W], preprocessed; a few hundred suffice. A fused activation moves behind the batch
-    norm as a node of its own. Values keep their names (so that cut points and blocks are called alike before and
-    after); the convolution itself is called `<name>.linear`.
+    `images` is float32 [N, C, H, W], preprocessed, for each input of the network; a few hundred suffice. A fused
+    activation moves behind the batch norm as a node of its own. Values keep their names (so that cut points and blocks
+    are called alike before and after); the convolution itself is called `<name>.linear`. Convolutions that are outputs
+    stay bare: what they answer must not depend on the other samples of a batch.
     """
     if any(n.op == "batch_norm" for n in graph.nodes):
         raise ValueError("insert_batch_norm expects a graph whose batch norms are folded; call clean() first")
     bare = graph.with_nodes(_without_activation(graph))
-    taps = [n.name for n in bare.nodes if n.op in _CONVOLUTIONS]
+    taps = [n.name for n in bare.nodes if n.op in _CONVOLUTIONS and not _answers(graph, n)]
     mean, var = _statistics(bare, taps, images, batch)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op not in _CONVOLUTIONS:
+        if node.op not in _CONVOLUTIONS or node.name in graph.outputs:
             nodes.append(node)
             continue
         activation = node.attrs.get("activation", "none")
@@ -67,6 +68,10 @@ def restore_names(graph: Graph) -> Graph:
     return graph.with_nodes(nodes, tuple(new.get(v, v) for v in graph.outputs))
 
 
+def _answers(graph: Graph, node: Node) -> bool:
+    return node.name.removesuffix(LINEAR) in graph.outputs
+
+
 def _without_activation(graph: Graph) -> list[Node]:
     """The same function with every convolution's activation as a node of its own, which gets the old name."""
     nodes: list[Node] = []
@@ -82,15 +87,15 @@ def _without_activation(graph: Graph) -> list[Node]:
 
 
 def _statistics(
-    graph: Graph, taps: list[str], images: torch.Tensor, batch: int
+    graph: Graph, taps: list[str], images: tuple[torch.Tensor, ...], batch: int
 ) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]]:
     module = GraphModule(graph).eval()
     total: dict[str, torch.Tensor] = {}
     square: dict[str, torch.Tensor] = {}
     count: dict[str, int] = {}
     with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            values = module.forward_values(images[start : start + batch])
+        for start in range(0, len(images[0]), batch):
+            values = module.forward_values(*(x[start : start + batch] for x in images))
             for tap in taps:
                 x = values[tap].double()
                 total[tap] = total.get(tap, torch.zeros((), dtype=torch.float64)) + x.sum((0, 2, 3))

@@ -62,12 +62,15 @@ class QuantizedModule(nn.Module):
         self.high: torch.Tensor
         self.seen: torch.Tensor
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.forward_values(x, keep_all=False)[self.graph.outputs[0]]
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        values = self.forward_values(*inputs, keep_all=False)
+        outputs = tuple(values[v] for v in self.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
-    def forward_values(self, x: torch.Tensor, keep_all: bool = True) -> dict[str, torch.Tensor]:
+    def forward_values(self, *inputs: torch.Tensor, keep_all: bool = True) -> dict[str, torch.Tensor]:
         """Every value by name, rounded as the integer network stores it; without `keep_all`, the outputs."""
-        values = {self.graph.inputs[0].name: self._activation(self.graph.inputs[0].name, x)}
+        names = (i.name for i in self.graph.inputs)
+        values = {name: self._activation(name, x) for name, x in zip(names, inputs, strict=True)}
         for position, node in enumerate(self.graph.nodes):
             weights = {key: self._weight(node, key) for key in node.weights}
             y = op_of(node).forward(node, weights, [values[v] for v in node.inputs])

@@ -185,3 +185,50 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.Mo
     )
     with pytest.raises(ToolchainError, match=r"pip install 'thumbnet\[tflm\]'"):
         run_tflm(b"", np.zeros((1, 1), np.int8))
+
+
+# --- spellings that others than TFLM take
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shapes", [((3, 4, 5), (60,)), ((7,), (1, 1, 7)), ((2, 2, 3), (2, 2, 3)), ((9,), (9,))])
+def test_bytes_under_another_scale_are_no_reshape(seed: int, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    d = Draw(seed)
+    x, y = d.tensor("x", shapes[0]), d.tensor("y", shapes[1])
+    graph = graph_of([x, y], [x], [IntegerNode("y", "reshape", ("x",), {"shape": list(shapes[1])})])
+    assert_equals_tflm(graph, seed, random=20)
+    _, sub, names = parsed(graph)
+    assert names.count("DEPTHWISE_CONV_2D") == 1
+    for operator, name in zip(sub.operators, names, strict=True):
+        if name == "RESHAPE":
+            ends = [sub.tensors[i].quantization for i in (operator.inputs[0], operator.outputs[0])]
+            assert ends[0].scale == ends[1].scale
+            assert ends[0].zeroPoint == ends[1].zeroPoint
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cut", "size", "expected"),
+    [
+        (4, 1, 12, ["TRANSPOSE_CONV"]),  # SAME
+        (2, 0, 12, ["TRANSPOSE_CONV"]),
+        (3, 1, 11, ["TRANSPOSE_CONV", "SLICE"]),
+        (3, 1, 13, ["PAD", "TRANSPOSE_CONV", "SLICE"]),  # one row below the last window
+    ],
+)
+def test_transposed_convolutions(kernel: int, cut: int, size: int, expected: list[str]) -> None:
+    d = Draw(kernel)
+    x, y = d.tensor("x", (6, 6, 4), 0.1), d.tensor("y", (size, size, 3), 0.1)
+    options = {"stride": (2, 2), "padding": [cut, cut]}
+    node = build.conv_transpose2d("y", x, y, d.weight(3, kernel, kernel, 4), d.bias(3), **options)
+    graph = graph_of([x, y], [x], [node])
+    assert parsed(graph)[2] == expected
+    assert_equals_tflm(graph)
+
+
+def test_max_pools_pad_with_the_zero_point_where_that_is_the_lowest_value() -> None:
+    for zero_point, expected in ((-128, "PAD"), (3, "PADV2")):
+        x = QTensor("x", (6, 6, 2), 0.1, zero_point)
+        y = QTensor("y", (3, 3, 2), 0.1, zero_point)
+        graph = graph_of([x, y], [x], [build.pool("y", "max_pool2d", x, [3, 3], [2, 2], [1, 1, 1, 1])])
+        assert parsed(graph)[2] == [expected, "MAX_POOL_2D"]
+        assert_equals_tflm(graph)

@@ -38,6 +38,7 @@ def emit(
     notes: Sequence[str] = (),
     test_vector: tuple[bytes, bytes] | None = None,
     parts: Sequence[QTensor] = (),
+    feeds: Sequence[QTensor] = (),
     stack_bytes: int | None = None,
 ) -> dict[str, str]:
     """The firmware's files, relative path to text.
@@ -46,7 +47,8 @@ def emit(
     `preprocessing` may hold `size` (height, width), `channels`, `mean`, `std`, `table` (per channel the stored int8
     value of each of 256 pixel values) and `classes`. `notes` are sentences for `model.h`. `test_vector` is one input
     and its output, as int8 bytes. `parts` are the tensors of which the output is made, where `join_outputs` has made it
-    of several. `stack_bytes` is the estimated depth of the stack; model.h states a bound (None: nothing).
+    of several; `feeds` those of the input, where `join_inputs` has. `stack_bytes` is the estimated depth of the stack;
+    model.h states a bound (None: nothing).
     Raises `ModelError` unless the graph has one input and one output, and where the test vector does not fit it;
     `UnsupportedOpError` for an operation without a kernel.
     """
@@ -56,7 +58,7 @@ def emit(
     plan = plan_arena(ig, target.core.isa, units) if plan is None else plan
     sources = sorted({source for unit in units for source in unit.sources})
     values = {
-        **_interface(ig, target, plan, preprocessing or {}, parts),
+        **_interface(ig, target, plan, preprocessing or {}, parts, feeds),
         "notes": [spell.comment(note) for note in notes],
         "layers": layers(ig, plan, units),
         "arena": arena_map(ig, plan),
@@ -129,7 +131,12 @@ def template(name: str) -> jinja2.Template:
 
 
 def _interface(
-    ig: IntegerGraph, target: Target, plan: ArenaPlan, preprocessing: Mapping[str, Any], parts: Sequence[QTensor]
+    ig: IntegerGraph,
+    target: Target,
+    plan: ArenaPlan,
+    preprocessing: Mapping[str, Any],
+    parts: Sequence[QTensor],
+    feeds: Sequence[QTensor],
 ) -> dict[str, object]:
     place = offsets(ig, plan)
     source, result = ig.tensors[ig.inputs[0]], ig.tensors[ig.outputs[0]]
@@ -142,6 +149,7 @@ def _interface(
         "input": _tensor(source.shape, source.scale, source.zero_point, place[source.name]),
         "output": _tensor(result.shape, result.scale, result.zero_point, place[result.name]),
         "parts": _parts(parts) if len(parts) > 1 else [],
+        "feeds": _parts(feeds) if len(feeds) > 1 else [],
         **_contract(preprocessing),
     }
 

@@ -20,16 +20,17 @@ def join_outputs(ig: IntegerGraph) -> IntegerGraph:
     names = []
     for k, v in enumerate(ig.outputs):
         x = ig.tensors[v]
-        flat = replace(x, name=_free(f"{_NAME}/{k}", tensors), shape=(x.bytes,))
+        flat = replace(x, name=free_name(f"{_NAME}/{k}", tensors), shape=(x.bytes,))
         tensors[flat.name] = flat
         nodes.append(IntegerNode(flat.name, "reshape", (v,), {"shape": [x.bytes]}))
         names.append(flat.name)
-    whole = QTensor(_free(_NAME, tensors), (sum(tensors[n].bytes for n in names),), 1.0, 0)
+    whole = QTensor(free_name(_NAME, tensors), (sum(tensors[n].bytes for n in names),), 1.0, 0)
     nodes.append(IntegerNode(whole.name, "concat", tuple(names), {"axis": 0}))
     return replace(ig, tensors={**tensors, whole.name: whole}, nodes=tuple(nodes), outputs=(whole.name,))
 
 
-def _free(name: str, taken: dict[str, QTensor]) -> str:
+def free_name(name: str, taken: dict[str, QTensor]) -> str:
+    """The name, or one like it that is not taken."""
     while name in taken:
         name += "_"
     return name

@@ -1,21 +1,24 @@
-"""Accuracy against a cost: every candidate, the front, the limit, the reference."""
+"""Accuracy, or another metric, against a cost: every candidate, the front, the limit, the reference."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from thumbnet.report.figures.svg import Plot, Scale, hover, line, number, padded, polyline, tag, text
-from thumbnet.report.units import NBSP, size
+from thumbnet.report.units import measured, size
+from thumbnet.results import Metric
 
+ACCURACY = Metric("accuracy", "Accuracy")
 LOG_FROM = 12  # ratio of costs from which the axis turns logarithmic
 
 
 @dataclass(frozen=True)
 class Point:
-    """A candidate: `bytes` of flash or RAM, accuracy in percent (None: never scored), and its tooltip."""
+    """A candidate: `bytes` of flash or RAM, its metric (None: never scored), and its tooltip."""
 
     bytes: int
     accuracy: float | None
@@ -24,14 +27,16 @@ class Point:
     chosen: bool = False
 
 
-def front(points: Sequence[Point]) -> list[Point]:
+def front(points: Sequence[Point], higher_is_better: bool = True) -> list[Point]:
     """The feasible points that no other feasible point beats in both respects, cheapest first."""
     kept: list[Point] = []
-    scored = [(p.bytes, -p.accuracy, p) for p in points if p.feasible and p.accuracy is not None]
-    for _, _, point in sorted(scored, key=lambda s: s[:2]):
-        best = kept[-1].accuracy if kept else None
-        if best is None or (point.accuracy is not None and point.accuracy > best):
+    best = math.inf
+    sign = -1 if higher_is_better else 1
+    scored = [(p.bytes, sign * p.accuracy, p) for p in points if p.feasible and p.accuracy is not None]
+    for _, score, point in sorted(scored, key=lambda s: s[:2]):
+        if score < best:
             kept.append(point)
+            best = score
     return kept
 
 
@@ -42,31 +47,42 @@ def pareto(
     limit: int | None,
     reference: float | None,
     reference_label: str = "reference",
+    metric: Metric = ACCURACY,
 ) -> Markup:
-    """Scatter of accuracy (percent, up) against `cost` ("flash" or "RAM", in KB, right)."""
+    """Scatter of the metric (up) against `cost` ("flash" or "RAM", in KB, right)."""
     plot = Plot()
-    x, y = _scales(plot, points, limit, reference)
+    x, y = _scales(plot, points, limit, reference, metric)
     ordered = sorted(points, key=lambda p: (p.feasible, p.chosen))
     return plot.svg(
-        plot.y_axis(y, y.ticks(5), "accuracy on validation images, %", lambda v: f"{v:g}"),
+        plot.y_axis(y, y.ticks(5), _axis(metric), lambda v: f"{v:g}"),
         plot.x_axis(x, x.ticks(6), f"{cost}, KB", lambda v: f"{v:g}"),
         _limit(plot, x, limit),
-        _reference(plot, y, reference, reference_label),
-        polyline(_stairs(front(points), x, y), "front"),
+        _reference(plot, y, reference, reference_label, metric),
+        polyline(_stairs(front(points, metric.higher_is_better), x, y), "front"),
         *[_mark(p, x, y, plot) for p in ordered],
-        label=f"Accuracy against {cost} of {len(points)} candidates",
+        label=f"{metric.name} against {cost} of {len(points)} candidates",
     )
 
 
-def _scales(plot: Plot, points: Sequence[Point], limit: int | None, reference: float | None) -> tuple[Scale, Scale]:
+def _axis(metric: Metric) -> str:
+    if metric.key == "accuracy":
+        return "accuracy on validation images, %"
+    return f"{metric.name} on validation samples" + (f", {metric.unit}" if metric.unit else "")
+
+
+def _scales(
+    plot: Plot, points: Sequence[Point], limit: int | None, reference: float | None, metric: Metric
+) -> tuple[Scale, Scale]:
     costs = [p.bytes / 1024 for p in points if p.bytes > 0] + ([limit / 1024] if limit else [])
     costs = costs or [1.0]
     log = max(costs) / min(costs) > LOG_FROM
     low, high = (min(costs) / 1.15, max(costs) * 1.15) if log else padded(costs, floor=0.0)
     accuracies = [p.accuracy for p in points if p.accuracy is not None]
     accuracies += [] if reference is None else [reference]
-    bottom, top = padded(accuracies or [0.0, 100.0], 0.1, floor=0.0)
-    return plot.x(low, high, log=log), plot.y(bottom, min(top, 100.0) if top > bottom else top)
+    floor = 0.0 if all(v >= 0 for v in accuracies) else None
+    bottom, top = padded(accuracies or [0.0, 100.0], 0.1, floor=floor)
+    ends = metric.in_points and top > bottom and max(accuracies, default=0.0) <= 100.0
+    return plot.x(low, high, log=log), plot.y(bottom, min(top, 100.0) if ends else top)
 
 
 def _limit(plot: Plot, x: Scale, limit: int | None) -> Markup:
@@ -88,10 +104,10 @@ def _limit(plot: Plot, x: Scale, limit: int | None) -> Markup:
     )
 
 
-def _reference(plot: Plot, y: Scale, accuracy: float | None, label: str) -> Markup:
+def _reference(plot: Plot, y: Scale, accuracy: float | None, label: str, metric: Metric) -> Markup:
     if accuracy is None:
         return Markup()
-    words = f"{label} {accuracy:.1f}{NBSP}%"
+    words = f"{label} {measured(accuracy, metric)}"
     return line(plot.left, y(accuracy), plot.width - plot.right, y(accuracy), "reference") + text(
         plot.left + 6, y(accuracy) - 6, words, class_="muted"
     )
