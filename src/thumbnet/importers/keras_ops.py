@@ -12,6 +12,7 @@ from thumbnet.importers import layers, values
 from thumbnet.importers.builder import Value
 from thumbnet.importers.keras_activations import named
 from thumbnet.importers.keras_call import Call, Handler, constant
+from thumbnet.importers.patterns import product, scaled
 
 
 def _binary(op: str) -> Handler:
@@ -20,8 +21,11 @@ def _binary(op: str) -> Handler:
         if isinstance(a, Value) and isinstance(b, Value):
             if op == "div":
                 raise c.origin.refuse("Division by a computed value is not supported; multiply instead.")
-            return values.binary(c.b, c.origin, op, a, b)
+            return product(c.b, c.origin, a, b) if op == "mul" else values.binary(c.b, c.origin, op, a, b)
         if isinstance(a, Value):
+            if op in ("mul", "div") and constant(b).size == 1:
+                factor = float(constant(b).reshape(-1)[0])
+                return scaled(c.b, c.origin, a, factor if op == "mul" else 1 / factor)
             return values.with_constant(c.b, c.origin, op, a, constant(b))
         if not isinstance(b, Value):
             raise c.origin.refuse("One of its inputs must be computed from the network's input.")

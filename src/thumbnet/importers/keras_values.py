@@ -11,6 +11,7 @@ import numpy as np
 from thumbnet.importers import values
 from thumbnet.importers.builder import Value
 from thumbnet.importers.keras_call import Call, Handler, pair
+from thumbnet.importers.patterns import product
 
 
 def _merge(op: str) -> Handler:
@@ -18,6 +19,8 @@ def _merge(op: str) -> Handler:
         given = c.values
         if len({len(v.shape) for v in given}) != 1:
             raise c.origin.refuse("Its inputs must have equally many axes; reshape them before it.")
+        if op == "mul":
+            return reduce(lambda a, v: product(c.b, c.origin, a, v), given)
         return reduce(lambda a, v: values.binary(c.b, c.origin, op, a, v), given)
 
     return convert
