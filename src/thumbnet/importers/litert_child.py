@@ -32,7 +32,7 @@ def invoke_all(model: bytes, feeds: Sequence[Array]) -> list[Array]:
         interpreter.invoke()
         for made, detail in zip(results, outputs, strict=True):
             made.append(_real(interpreter.get_tensor(detail["index"]), detail))
-    return [np.stack(r) for r in results]
+    return [np.concatenate(r) if r[0].ndim and len(r[0]) == 1 else np.stack(r) for r in results]
 
 
 def _stored(x: Array, detail: Any) -> Array:

@@ -25,7 +25,7 @@ from thumbnet.importers.tflite_reader import MAX_FILE_BYTES, FileOperator, FileT
 from thumbnet.importers.tflite_values import RANGES, Convert, FloatOperator, own_shape
 
 OPERATORS: dict[str, Convert] = {**COMPUTING, **MOVING}
-QUANTIZED_TOLERANCE = 0.5
+QUANTIZED_TOLERANCE = 1.0
 """Of what an output varies: int8 rounds every value of every layer. See docs/import.md for what is usual."""
 
 _TIMEOUT_S = 300

@@ -64,7 +64,8 @@ class FloatOperator(OperatorReader):
             return None
         x, weight = self.required(2 if self.op == "TRANSPOSE_CONV" else 0), self.required(1)
         if t.dtype == "int32" and t.values is not None and len(x.scales) and len(weight.scales):
-            found = t.values.reshape(-1) * (float(x.scales[0]) * weight.scales.astype(np.float64))
+            scales = float(x.scales[0]) * weight.scales.astype(np.float64)
+            found = np.asarray(t.values.reshape(-1) * scales, np.float32)
         else:
             found = self.reals(k).reshape(-1)
         if found.size != channels:
