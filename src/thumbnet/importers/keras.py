@@ -53,16 +53,20 @@ def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Import
     return imported(builder.graph(outputs), inputs, outputs, runner(model), runtime)
 
 
-def check_keras(path: Path) -> list[NodeReport]:
-    """What is supported of a file's layers, all of them. Raises `ModelError` where it cannot be read at all.
+def check_keras(model: Any) -> list[NodeReport]:
+    """What is supported of the layers of a file or a live model, all of them. Raises `ModelError` where there is no
+    reading it at all.
 
     Where a class is unknown, shapes behind it are, too: the others are then told by their class only ("unchecked").
     """
-    file = read_keras(path)
+    reports: list[NodeReport] = []
+    if not isinstance(model, str | Path):
+        _built(functional(model), model.name, lambda c: _reported(c, reports))
+        return reports
+    file = read_keras(Path(model))
     spec = _spec(file)
     if all(_known(layer, CHECKED) for layer in _all_layers(spec)):
         keras = keras_module()
-        reports: list[NodeReport] = []
         try:
             model = functional(ModelBuilder(keras, file, CHECKED).loaded(spec))
         except UnsupportedOpError as e:

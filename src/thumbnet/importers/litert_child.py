@@ -1,7 +1,8 @@
 """The process in which LiteRT runs: `python litert_child.py REQUEST RESULT`, both `.npz` without pickles.
 
-REQUEST holds `model` and `input0`, `input1`, … of float32, [N, *shape] each; RESULT gets `output0`, …. Quantized inputs
-are rounded to what the model takes, quantized outputs become real numbers. Run by its path, it imports nothing of
+REQUEST holds `model`, `tensors` (the indices of those to give; none: the outputs) and `input0`, `input1`, … of float32,
+[N, *shape] each; RESULT gets `output0`, …. Quantized inputs are rounded to what the model takes, quantized outputs
+become real numbers. Run by its path, it imports nothing of
 Thumbnet, so that it starts fast.
 """
 
@@ -17,14 +18,22 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def invoke_all(model: bytes, feeds: Sequence[Array]) -> list[Array]:
+def invoke_all(model: bytes, feeds: Sequence[Array], tensors: Sequence[int] = ()) -> list[Array]:
     """Every sample by itself, by LiteRT's own kernels, without delegates."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=plain, num_threads=1)
+    interpreter = Interpreter(
+        model_content=model,
+        experimental_op_resolver_type=plain,
+        num_threads=1,
+        experimental_preserve_all_tensors=len(tensors) > 0,
+    )
     interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(tensors):
+        details = {d["index"]: d for d in interpreter.get_tensor_details()}
+        outputs = [details[int(i)] for i in tensors]
     results: list[list[Array]] = [[] for _ in outputs]
     for k in range(len(feeds[0])):
         for x, detail in zip(feeds, inputs, strict=True):
@@ -50,8 +59,8 @@ def _real(y: Array, detail: Any) -> Array:
 
 def main(request: str, result: str) -> None:
     with np.load(request, allow_pickle=False) as r:
-        feeds = [r[f"input{i}"] for i in range(len(r.files) - 1)]
-        outputs = invoke_all(r["model"].tobytes(), feeds)
+        feeds = [r[f"input{i}"] for i in range(len(r.files) - 2)]
+        outputs = invoke_all(r["model"].tobytes(), feeds, list(r["tensors"]))
     np.savez(result, **{f"output{i}": y for i, y in enumerate(outputs)})  # type: ignore[arg-type]
 
 

@@ -398,3 +398,9 @@ def test_uneven_padding_does_not_count_in_averages() -> None:
     given = np.array([[[1.0], [2.0], [3.0], [4.0]]], np.float32)
     np.testing.assert_allclose(outputs(made, given)[0].reshape(-1), [2.0, 3.5])
     np.testing.assert_allclose(np.asarray(made.run([given])[0]).reshape(-1), [2.0, 3.5])
+
+
+def test_check_of_a_live_model() -> None:
+    x = keras.Input((4, 4, 4))
+    model = keras.Model(x, K.GroupNormalization(2, name="norm")(K.Conv2D(4, 1, name="conv")(x)))
+    assert {r.name: r.state for r in check_keras(model)} == {"conv": "supported", "norm": "refused"}

@@ -289,3 +289,16 @@ def test_classes_of_real_inputs(name: str, hits: float, agrees: float) -> None:
     own, reference = outputs(made, stored)[0].argmax(1), np.asarray(made.run([stored])[0]).argmax(1)
     assert (own == [label for _, label in rows]).mean() >= hits
     assert (own == reference).mean() >= agrees
+
+
+def test_a_layer_of_a_quantized_file_that_differs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the converter's own fault: a bias 5 % too large, which the outputs of a classifier would hardly show."""
+    from thumbnet.importers.tflite_values import FloatOperator
+
+    path = MODELS / "pretrainedResnet_quant.tflite"
+    if not path.exists():
+        pytest.skip("set THUMBNET_SHARED to the folder that holds models/mlperf_tiny")
+    bias = FloatOperator.bias
+    monkeypatch.setattr(FloatOperator, "bias", lambda o, k, n: np.float32(1.05) * bias(o, k, n))
+    with pytest.raises(ModelError, match="steps of its quantized numbers"):
+        import_tflite(path, isolated=False)
