@@ -58,7 +58,7 @@ def runner(model: Any) -> Runner:
     def apply(node: Any, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _averaged(op, args[0]) if op in uneven else op(*args, **kwargs)
 
-    def run(inputs: list[Array]) -> list[Array]:
+    def computed(inputs: list[Array]) -> list[Array]:
         given = [keras.ops.convert_to_tensor(np.asarray(x, np.float32)) for x in inputs]
         with _no_gradients(keras):
             if uneven:
@@ -67,6 +67,13 @@ def runner(model: Any) -> Runner:
                 packed = keras.tree.pack_sequence_as(model._inputs_struct, given)
                 outputs = keras.tree.flatten(model(packed, training=False))
             return [np.asarray(keras.ops.convert_to_numpy(y)) for y in outputs]
+
+    def run(inputs: list[Array]) -> list[Array]:
+        try:
+            return computed(inputs)
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError) as e:
+            told = " ".join(str(e).split())[:200]
+            raise ModelError(f"Keras cannot run the model '{model.name}': {told}", "Does it run by itself?") from e
 
     return run
 
