@@ -124,21 +124,26 @@ def _batch_norm(c: Call) -> Value:
     return layers.batch_norm(c.b, c.origin, c.x, own, weight, bias, mean, var, float(n.epsilon))
 
 
+def _affine(c: Call, scale: Floats, offset: Floats) -> Value:
+    """scale · x + offset in one step, which folds into the layer behind it; both vary along one axis at most."""
+    x = c.x
+    found = [values.varying(c.origin, a, x.shape) for a in np.broadcast_arrays(scale, offset)]
+    axis = next((k for k, _ in found if k is not None), None)
+    size = 1 if axis is None else x.shape[axis]
+    return values.affine(c.b, c.origin, x, axis, *(np.array(np.broadcast_to(n, (size,))) for _, n in found))
+
+
 def _normalization(c: Call) -> Value:
     """(x − mean) / √variance, or its inverse; one number for all, or for each position along one axis."""
-    mean, deviation = numbers(c.op.mean), np.maximum(np.sqrt(numbers(c.op.variance)), 1e-7)
+    mean = numbers(c.op.mean)
+    deviation = np.asarray(np.maximum(np.sqrt(numbers(c.op.variance)), 1e-7), np.float32)
     if c.op.invert:
-        x = values.with_constant(c.b, c.part("scale"), "mul", c.x, deviation)
-        return values.with_constant(c.b, c.origin, "add", x, mean)
-    x = values.with_constant(c.b, c.part("offset"), "sub", c.x, mean)
-    return values.with_constant(c.b, c.origin, "mul", x, np.float32(1) / deviation)
+        return _affine(c, deviation, mean)
+    return _affine(c, np.asarray(1 / deviation, np.float32), np.asarray(-mean / deviation, np.float32))
 
 
 def _rescaling(c: Call) -> Value:
-    scale, offset = (np.asarray(v, np.float32) for v in (c.op.scale, c.op.offset))
-    return values.with_constant(
-        c.b, c.origin, "add", values.with_constant(c.b, c.part("scale"), "mul", c.x, scale), offset
-    )
+    return _affine(c, np.asarray(c.op.scale, np.float32), np.asarray(c.op.offset, np.float32))
 
 
 # --- pools
