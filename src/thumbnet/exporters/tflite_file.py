@@ -12,7 +12,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from thumbnet.integer.arithmetic import pack_int4
 
-_TYPES = {"int8": schema.TensorType.INT8, "int32": schema.TensorType.INT32}
+_TYPES = {
+    "int8": schema.TensorType.INT8,
+    "int32": schema.TensorType.INT32,
+    "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
+}
 _SCHEMA_VERSION = 3
 _LAST_SMALL_CODE = 127  # builtin codes up to here go into the old one-byte field as well
 _ALIGNMENT = 16  # of constant data, as the schema asks: microcontrollers read it in place

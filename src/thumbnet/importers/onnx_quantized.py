@@ -12,16 +12,11 @@ from thumbnet.importers import values
 from thumbnet.importers.builder import Builder
 from thumbnet.importers.onnx_operands import Handler, Operation, Results
 from thumbnet.importers.onnx_tensors import Array
+from thumbnet.importers.patterns import never_negative
 
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 _STORED = {*_RANGES, "int32"}
-_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "abs")
-_AS_THEIR_INPUTS = (
-    *("max_pool2d", "avg_pool2d", "global_avg_pool", "concat", "flatten", "reshape", "transpose", "slice", "pad"),
-    *("resize", "add", "mul", "maximum", "mean", "sum"),
-)
 _SIX = 0.03  # a quantizer that ends this close to 6 is one of a ReLU6
-_MAX_WALK = 256
 
 
 def _quantize(o: Operation) -> Results:
@@ -37,7 +32,7 @@ def _quantize(o: Operation) -> Results:
     x = o.computed()
     if scale.size != 1 or zero.size != 1:
         raise o.refuse("Activations quantized with a scale for each channel are not supported.")
-    if int(zero.reshape(-1)[0]) != low or _is_input(o.builder, x.ref) or _never_negative(o.builder, x.ref):
+    if int(zero.reshape(-1)[0]) != low or _is_input(o.builder, x.ref) or never_negative(o.builder, x.ref):
         return x
     top = (high - low) * float(scale.reshape(-1)[0])
     return values.elementwise(o.builder, o.origin, "relu6" if abs(top - 6) < _SIX else "relu", x)
@@ -78,19 +73,6 @@ def _is_input(b: Builder, ref: str) -> bool:
     while ref in b.nodes and b.nodes[ref].op in ("transpose", "reshape", "flatten"):
         ref = b.nodes[ref].inputs[0]
     return ref not in b.nodes
-
-
-def _never_negative(b: Builder, ref: str) -> bool:
-    todo, seen = [ref], 0
-    while todo:
-        node, seen = b.nodes.get(todo.pop()), seen + 1
-        if node is None or seen > _MAX_WALK:
-            return False
-        if node.op in _AS_THEIR_INPUTS:
-            todo.extend(node.inputs)
-        elif node.op not in _NEVER_NEGATIVE:
-            return False
-    return True
 
 
 def input_range(o: Operation) -> tuple[float, float] | None:

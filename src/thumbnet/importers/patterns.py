@@ -11,6 +11,12 @@ from thumbnet.graph.graph import Node
 from thumbnet.importers import values
 from thumbnet.importers.builder import Builder, Origin, Value
 
+_MAX_WALK = 256
+_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "abs")
+_AS_THEIR_INPUTS = (
+    *("max_pool2d", "avg_pool2d", "global_avg_pool", "concat", "flatten", "reshape", "transpose", "slice", "pad"),
+    *("resize", "add", "mul", "maximum", "mean", "sum"),
+)
 _WITH_ITSELF = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
 
 
@@ -51,3 +57,17 @@ def _before_relu6(b: Builder, node: Node | None) -> str | None:
         return None
     wanted = {"weight": 1.0, "bias": 3.0, "mean": 0.0, "var": 1.0}
     return shift.inputs[0] if all(np.all(shift.weights[k] == v) for k, v in wanted.items()) else None
+
+
+def never_negative(b: Builder, ref: str) -> bool:
+    """Whether a value cannot be below 0, by the operations that made it."""
+    todo, seen = [ref], 0
+    while todo:
+        node, seen = b.nodes.get(todo.pop()), seen + 1
+        if node is None or seen > _MAX_WALK:
+            return False
+        if node.op in _AS_THEIR_INPUTS:
+            todo.extend(node.inputs)
+        elif node.op not in _NEVER_NEGATIVE:
+            return False
+    return True

@@ -145,7 +145,7 @@ class _Conversion:
         place = self.content.tensors[operator.outputs[0]].name.split(";")[0]
         if supported is None:
             raise UnsupportedOpError(operator.op, place, NEAREST.get(operator.op, ""))
-        supported.convert(Operands(operator, self.content, self.builder, self.values, self.where))
+        supported.convert(Operands(operator, self.content, self.where, self.builder, self.values))
 
     def _refuse_floats(self) -> None:
         """Says of a model that is not quantized what to do, before any single operator is refused."""

@@ -30,8 +30,26 @@ MAX_CHANNELS = 1 << 16  # with scales of their own
 _IDENTIFIER = b"TFL3"
 # What flatbuffers and numpy raise on bytes that are no TFLite file.
 _DAMAGED = (struct.error, ValueError, TypeError, LookupError, OverflowError, AttributeError, AssertionError)
-_ITEM_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
-_READ = {"int8": np.int8, "uint8": np.uint8, "int16": "<i2", "int32": "<i4", "int64": "<i8", "float32": "<f4"}
+_ITEM_BYTES = {
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+    "int16": 2,
+    "float16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
+_READ = {
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "int16": "<i2",
+    "float16": "<f2",
+    "int32": "<i4",
+    "int64": "<i8",
+    "float32": "<f4",
+}
 
 
 def _names(enumeration: Any) -> dict[int, str]:
@@ -57,7 +75,9 @@ _WANTED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "AddOptions": ("FusedActivationFunction",),
         "SubOptions": ("FusedActivationFunction",),
         "MulOptions": ("FusedActivationFunction",),
+        "DivOptions": ("FusedActivationFunction",),
         "SoftmaxOptions": ("Beta",),
+        "ReducerOptions": ("KeepDims",),
         "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
         "StridedSliceOptions": ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset"),
         "SplitOptions": ("NumSplits",),

@@ -39,7 +39,7 @@ def clip(b: Builder, o: Origin, x: Value, low: float | None, high: float | None)
 
 def prelu(b: Builder, o: Origin, x: Value, slope: Floats) -> Value:
     """Below 0 times `slope`: one number, or one for each channel, broadcast against the source's shape."""
-    axis, numbers = _varying(o, slope, x.shape)
+    axis, numbers = varying(o, slope, x.shape)
     ref, x, (slopes,) = b.by_channel(o, x, axis, numbers)
     return Value(b.add(o, "prelu", [ref], {}, {"slope": slopes}), x.layout)
 
@@ -92,7 +92,7 @@ def with_constant(b: Builder, o: Origin, op: str, x: Value, constant: Any, *, co
     It becomes a batch norm, which folds into the convolution before or behind it.
     """
     c = np.asarray(constant, np.float32)
-    axis, numbers = _varying(o, c, x.shape)
+    axis, numbers = varying(o, c, x.shape)
     if op in ("maximum", "minimum"):
         if axis is not None:
             raise o.refuse("Only one number for all channels can bound a value.")
@@ -119,7 +119,7 @@ def affine(b: Builder, o: Origin, x: Value, axis: int | None, scale: Floats, off
     return Value(b.add(o, "batch_norm", [ref], {"eps": 0.0}, weights), x.layout)
 
 
-def _varying(o: Origin, c: Floats, shape: Shape) -> tuple[int | None, Floats]:
+def varying(o: Origin, c: Floats, shape: Shape) -> tuple[int | None, Floats]:
     """The only axis of `shape` along which a constant varies (None: it does not), and its numbers. The constant may
     have a batch axis of 1 in front."""
     if c.size and np.all(c == c.reshape(-1)[0]):
