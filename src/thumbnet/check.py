@@ -76,11 +76,7 @@ class Checked:
         if self.error and not self.refused:
             said.append(self.error)
         if self.agreement:
-            a = self.agreement
-            said.append(
-                f"The imported network agrees with {a.runtime}: it differs by {a.difference:.2g} at most "
-                f"({a.tolerance:.2g} tolerated), on {a.random} random inputs."
-            )
+            said.append(f"The imported network {self.agreement.sentence()}")
         if self.costs:
             said.append(self._fit(self.costs))
         said += [f"Cannot be written as {name}: {why}" for name, why in self.exits.items() if why]

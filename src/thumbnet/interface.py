@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from thumbnet.data import Dataset, Preprocessing, Split, Task
 from thumbnet.data.assemble import with_masks_of
 from thumbnet.errors import DataError, ModelError, UsageError
 from thumbnet.graph.graph import Graph, Shape
-from thumbnet.importers import load
+from thumbnet.importers.imported import Imported
+from thumbnet.importers.load import load_imported
+from thumbnet.training.images import Images
 
+_COMPARED = 32  # real inputs
 _SOFTMAX = ("softmax", "log_softmax")  # goes with the clean-up, since it does not change which class is chosen
 _NOT_THE_END = {  # by task: what an output may not be computed by, since losses are of logits
     "classification": (),
@@ -24,27 +28,31 @@ _NOT_THE_END = {  # by task: what an output may not be computed by, since losses
 }
 
 
-def load_reference(model: Any, data: Dataset, input_size: tuple[int, int] | None, weights: str | Path | None) -> Graph:
-    """The float graph of a model. A module in code gets its inputs' shapes from the data where that tells them: arrays
-    have one, and several inputs too."""
+def load_reference(
+    model: Any, data: Dataset, input_size: tuple[int, int] | None, weights: str | Path | None
+) -> Imported:
+    """The float graph of a model, compared with the model.
+
+    A module in code gets its inputs' shapes from the data where that tells them: arrays have one, and several inputs.
+    """
     in_code = isinstance(model, nn.Module) or (isinstance(model, str) and ":" in model and not Path(model).exists())
     if data.input_names and in_code:
-        return load(model, input_shape=_input_shapes(model, data), weights=weights)
+        return load_imported(model, input_shape=_input_shapes(model, data), weights=weights)
     if input_size is None and data.kind == "array" and in_code:
         return _for_arrays(model, data, weights)
     shape = None if input_size is None else (data.channels, *input_size)
-    return load(model, input_shape=shape, weights=weights)
+    return load_imported(model, input_shape=shape, weights=weights)
 
 
-def _for_arrays(model: Any, data: Dataset, weights: str | Path | None) -> Graph:
+def _for_arrays(model: Any, data: Dataset, weights: str | Path | None) -> Imported:
     """A module for float arrays: their shape is its input's. A single row may be a vector, or an image of one row."""
     whole = (data.channels, *data.native_size)
     if whole[0] == whole[1] == 1:
         try:
-            return load(model, input_shape=whole[2:], weights=weights)
+            return load_imported(model, input_shape=whole[2:], weights=weights)
         except ModelError:  # it takes rows of pixels
             pass
-    return load(model, input_shape=whole, weights=weights)
+    return load_imported(model, input_shape=whole, weights=weights)
 
 
 def _input_shapes(model: Any, data: Dataset) -> list[Shape]:
@@ -156,6 +164,20 @@ def _per_channel(values: tuple[float, ...] | None, channels: int) -> tuple[float
     if len(values) not in (1, channels):
         raise UsageError(f"mean and std need one value or {channels}, not {len(values)}.")
     return tuple(values) * channels if len(values) == 1 else tuple(values)
+
+
+def real_inputs(data: Dataset, preprocessing: Preprocessing) -> list[npt.NDArray[np.float32]]:
+    """Some training samples as the network sees them, an array for each input: for the comparison of an import."""
+    split = data.train
+    some = np.linspace(0, len(split) - 1, min(_COMPARED, len(split))).round().astype(int)
+    chosen = Split(
+        split.name,
+        [split.source[k] for k in some],
+        split.labels[some],
+        tuple(x[some] for x in split.further_inputs),
+        tuple(y[some] for y in split.further_targets),
+    )
+    return [x.numpy() for x in Images.of(chosen, preprocessing).inputs(slice(None))]
 
 
 def with_fitting_masks(data: Dataset, graph: Graph) -> Dataset:

@@ -21,7 +21,15 @@ from thumbnet.data.tasks.custom import Own, Owned
 from thumbnet.errors import UsageError
 from thumbnet.functions import own_function
 from thumbnet.graph.graph import Graph
-from thumbnet.interface import check_fit, in_order, load_reference, preprocessing_of, with_fitting_masks
+from thumbnet.importers.imported import Check
+from thumbnet.interface import (
+    check_fit,
+    in_order,
+    load_reference,
+    preprocessing_of,
+    real_inputs,
+    with_fitting_masks,
+)
 from thumbnet.results import Constraints, check_task_name
 from thumbnet.search.efforts import Effort, effort_named
 from thumbnet.targets import Target, load_target
@@ -43,6 +51,7 @@ class Job:
     seed: int
     preprocessing: Preprocessing
     augmentation: Augmentation
+    agreement: Check | None = None  # of the graph with the model's own framework, on random and real inputs
 
     @property
     def effort(self) -> Effort:
@@ -126,12 +135,14 @@ class Job:
             check_task_name(task)
         own = own_function("loss", loss), own_function("metric", metric)
         dataset = load_data(data, seed=seed, task=task or ("custom" if all(own) and _is_open(data) else None))
-        graph = load_reference(model, dataset, input_size, weights)
+        imported = load_reference(model, dataset, input_size, weights)
+        graph = imported.graph
         dataset = in_order(dataset, graph)
         name = getattr(model, "name", None) or (
             Path(model).stem if isinstance(model, str | Path) else type(model).__name__
         )
         preprocessing = preprocessing_of(graph, dataset, mean, std)
+        agreement = imported.checked(real_inputs(dataset, preprocessing)).check
         dataset = with_fitting_masks(dataset, graph)
         purpose = task_of(dataset, *own)
         check_fit(purpose, dataset, graph)
@@ -139,7 +150,7 @@ class Job:
         augmentation = Augmentation.named(augment or usual)
         _check_augmentation(dataset, preprocessing, augmentation)
         name = _slug(str(name))
-        return Job(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation)
+        return Job(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement)
 
 
 def _check_augmentation(data: Dataset, preprocessing: Preprocessing, augmentation: Augmentation) -> None:

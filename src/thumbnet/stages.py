@@ -68,6 +68,8 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
     if job.task.name != "classification":
         progress.note(f"Task: {job.task.name}, judged by {job.task.metric.label}.")
     progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
+    if job.agreement:
+        progress.note(f"Import: {job.agreement.sentence()}")
     return job.graph
 
 

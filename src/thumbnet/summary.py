@@ -142,6 +142,7 @@ def _result(
             "tflm_equal": measured.get("tflm_equal"),
             "emulator": measured["emulator"],
         },
+        "agreement": job.agreement.json() if job.agreement else None,
         "limits": {k: v for k, v in asdict(job.limits).items() if v is not None},
         "seed": job.seed,
         "wall_seconds": run.wall_seconds,

@@ -20,6 +20,7 @@ import numpy as np
 MAX_OBJECTS = 1 << 16  # groups and datasets
 MAX_DEPTH = 64
 MAX_TEXT_BYTES = 16 << 20  # of one attribute
+_MAX_SECONDS = 120
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 
@@ -112,11 +113,14 @@ def _plain(value: Any) -> Any:
 
 
 def _limit(max_bytes: int) -> None:
-    """Memory for the file, its values, and the libraries; where the system can limit it."""
+    """Memory for the file, its values, and the libraries, and processor time, should nobody wait for it any more; where
+    the system can limit them.
+    """
     try:
         import resource
     except ImportError:
         return
+    resource.setrlimit(resource.RLIMIT_CPU, (_MAX_SECONDS, _MAX_SECONDS))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = 4 * max_bytes + (2 << 30)
     if hard == resource.RLIM_INFINITY or wanted < hard:

@@ -77,6 +77,13 @@ class Check:
     def json(self) -> dict[str, Any]:
         return dict(vars(self))
 
+    def sentence(self) -> str:
+        real = f" and {self.real} real" if self.real else ""
+        return (
+            f"differs from {self.runtime} by {self.difference:.2g} at most ({self.tolerance:.2g} tolerated), "
+            f"on {self.random} random{real} inputs."
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Imported:

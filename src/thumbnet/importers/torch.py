@@ -178,7 +178,9 @@ def translate(program: ExportedProgram, name: str) -> tuple[AtenBuilder, list[Va
 
 def _given(program: ExportedProgram, builder: AtenBuilder) -> tuple[dict[fx.Node, Computed], list[Value]]:
     """What the placeholders stand for, and the inputs among them."""
-    constants, values, inputs = _constants(program), {}, []
+    constants = _constants(program)
+    values: dict[fx.Node, Computed] = {}
+    inputs: list[Value] = []
     for node in program.graph.nodes:
         if node.op != "placeholder":
             continue

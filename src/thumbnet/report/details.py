@@ -56,6 +56,7 @@ class ResultJson(TypedDict, total=False):
     drop_interval: list[float]  # low, high; 95 %
     test_images: int
     proof: dict[str, Any]
+    agreement: dict[str, Any] | None  # of the import: runtime, difference, tolerance, random, real (inputs compared)
     seed: int
     wall_seconds: float
     versions: dict[str, str]

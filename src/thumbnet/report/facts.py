@@ -104,6 +104,15 @@ def provenance_facts(result: ResultJson, details: DetailsJson) -> list[Fact]:
         )
         if data.get("licence"):
             found.append(("Licence of the data", data["licence"]))
+    a = result.get("agreement")
+    if a:
+        found.append(
+            (
+                "Imported reference against its own framework",
+                f"{a['runtime']}: differs by {a['difference']:.2g} at most ({a['tolerance']:.2g} tolerated), on "
+                f"{a['random']:,} random and {a['real']:,} real inputs",
+            )
+        )
     own = {k: v for k in ("seed", "wall_seconds") if (v := result.get(k)) is not None}
     if data.get("digest"):
         own["data_digest"] = data["digest"]
