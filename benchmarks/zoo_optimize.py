@@ -2,10 +2,10 @@
 
     python benchmarks/zoo_optimize.py [--only NAME …] [--json FILE]
 
-Each network is trained for a moment, then handed to `thumbnet.optimize` with limits of flash below what it would take
-as it is, so that the search must find a narrower one. Prints one line for each: the metric of the reference and of what was
-found, the channels and flash before and after, and whether the proof on the emulated Cortex-M4 holds. What is shown is that
-the path is whole: on such data, with such efforts, metrics say nothing about the method.
+Each network is trained for a moment, then handed to `thumbnet.optimize` with a limit of flash below what it would take
+as it is, so that the search must find a narrower one. Prints one line for each: the metric of the reference and of what
+was found, the channels and flash before and after, and whether the proof on the emulated Cortex-M4 holds. What is shown
+is that the path is whole: on such data, with such efforts, metrics say nothing about the method.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from thumbnet.targets import load_target
 Array = npt.NDArray[Any]
 SIZES = {"train": 96, "val": 48, "test": 48}
 TARGET, SEED, STEPS, SHARE = "nrf52840", 0, 40, 0.8
-EFFORT = efforts.Effort(3, ((1, 4),), 1, 1, 1, 32)
+EFFORT = efforts.Effort(3, ((1, 24),), 8, 1, 3, 32)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -108,7 +108,7 @@ def _coarse(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _drawn(prototype: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Prototypes [N, *coarse] at full size with noise: uint8 images, float signals [N, 1, time, channels], or vectors."""
+    """Prototypes [N, *coarse] at full size under noise: uint8 images, float signals [N, 1, time, channels], vectors."""
     x = torch.from_numpy(prototype)
     if len(shape) == 3:
         x = F.interpolate(x, size=shape[1:], mode="bilinear")
@@ -139,9 +139,7 @@ def _masks(name: str, entry: zoo.Entry) -> Problem:
             masks[place] = 1 + k % 2
         data |= {f"x_{split}": images.clip(0, 255).astype(np.uint8), f"y_{split}": masks}
     wanted = torch.from_numpy(data["y_train"]).long()
-    return Problem(
-        data, {"task": "segmentation"}, (_seen(data["x_train"]),), lambda o: F.cross_entropy(o, wanted)
-    )
+    return Problem(data, {"task": "segmentation"}, (_seen(data["x_train"]),), lambda o: F.cross_entropy(o, wanted))
 
 
 def _vectors(name: str, entry: zoo.Entry) -> Problem:
@@ -235,17 +233,17 @@ def _width(graph: Graph) -> int:
 
 
 @contextmanager
-def small_effort(proof_images: int = 4) -> Iterator[None]:
+def small_effort(effort: efforts.Effort, proof_images: int = 4) -> Iterator[None]:
     """`effort="quick"` means next to nothing in here."""
-    effort, images = efforts.EFFORTS["quick"], stages.PROOF_IMAGES
-    efforts.EFFORTS["quick"], stages.PROOF_IMAGES = EFFORT, proof_images
+    before, images = efforts.EFFORTS["quick"], stages.PROOF_IMAGES
+    efforts.EFFORTS["quick"], stages.PROOF_IMAGES = effort, proof_images
     try:
         yield
     finally:
-        efforts.EFFORTS["quick"], stages.PROOF_IMAGES = effort, images
+        efforts.EFFORTS["quick"], stages.PROOF_IMAGES = before, images
 
 
-def optimized(name: str, run_dir: Path, steps: int = STEPS) -> Found:
+def optimized(name: str, run_dir: Path, steps: int = STEPS, effort: efforts.Effort = EFFORT) -> Found:
     """The network of the zoo through the whole of `optimize`, within `SHARE` of the flash that it would take."""
     start = time.perf_counter()
     given, shape = problem(name), zoo.ZOO[name].shapes[0]
@@ -255,7 +253,7 @@ def optimized(name: str, run_dir: Path, steps: int = STEPS) -> Found:
     plain = estimate(join_ports(lower(before, None)), load_target(TARGET)).flash_bytes
     weights = sum(w.size for n in before.nodes for w in n.weights.values())
     flash = int(plain - (1 - SHARE) * weights)
-    with small_effort():
+    with small_effort(effort):
         result = thumbnet.optimize(
             network, given.data, TARGET, effort="quick", seed=SEED, run_dir=run_dir, flash=flash, **options
         )

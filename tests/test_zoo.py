@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,9 @@ from thumbnet.targets import load_target
 CALIBRATION, SAMPLES, EMULATED = 16, 4, 2
 
 
-@lru_cache(maxsize=None)
+@cache
 def quantized(name: str) -> tuple[IntegerGraph, dict[str, np.ndarray]]:
-    """The network in int8, calibrated on noise, and some of that noise as its stored inputs. The import has been compared
-    with PyTorch."""
+    """The network in int8, calibrated on noise, and some of that noise as its stored inputs."""
     imported = load_imported(network(name), list(ZOO[name].shapes))
     assert imported.check is not None
     assert imported.check.difference <= imported.check.tolerance

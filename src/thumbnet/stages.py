@@ -70,6 +70,8 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
     progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
     if job.agreement:
         progress.note(f"Import: {job.agreement.sentence()}")
+    if job.left_out:
+        progress.note(job.left_out)
     return job.graph
 
 
