@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zoo_optimize
 from zoo import ZOO, network
 
 from thumbnet.emulation.verify import verify_firmware
@@ -20,6 +21,7 @@ from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports, joined_inputs
+from thumbnet.search.efforts import Effort
 from thumbnet.targets import load_target
 
 CALIBRATION, SAMPLES, EMULATED = 16, 4, 2
@@ -67,3 +69,18 @@ def test_its_firmware_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     write_firmware(tmp_path, emit(joined, target))
     proof = verify_firmware(tmp_path, joined, target, joined_inputs(integer, feeds)[:EMULATED])
     assert proof.bit_exact, proof.mismatches[:1]
+
+
+# The others go through the same search in tests/test_tasks.py, or differ from these in size only; all of them:
+# benchmarks/zoo_optimize.py
+@pytest.mark.emulation
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["squeezenet", "densenet", "ssd", "sensor_cnn", "grouped"])
+def test_a_narrower_form_is_found_and_proved(name: str, tmp_path: Path) -> None:
+    effort = Effort(2, ((1, 4),), 1, 1, 1, 32)
+    found = zoo_optimize.optimized(name, tmp_path / "run", steps=20, effort=effort)
+    assert found.result.proof["bit_exact"] is True
+    assert found.result.proof["tflm_equal"] is not False
+    assert found.channels[1] < found.channels[0]
+    assert found.result.best["flash_bytes"] <= found.limit
+    assert found.result.missed() == ""
