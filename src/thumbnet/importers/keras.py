@@ -129,7 +129,7 @@ def _fixed(model: Any, given: Given | None) -> Any:
     if shape is None:
         raise ModelError(
             f"The input '{open_inputs[0].name}' has the shape {tuple(open_inputs[0].shape)[1:]}, with sizes left open.",
-            "Give the size with which the network is to run (`--input-shape`, `input_shape=`).",
+            "Give the size: `--input-size` (of `check`, `--input-shape`), in Python `input_shape=`.",
         )
     keras = keras_module()
     x = keras.Input(shape=shape, dtype="float32")

@@ -162,7 +162,7 @@ class ModelBuilder:
             if filled is None:
                 raise ModelError(
                     f"The input '{layer.name}' has the shape {shape}, in which sizes are open.",
-                    "Give the size with which the network is to run (`--input-shape`, `input_shape=`).",
+                    "Give the size: `--input-size` (of `check`, `--input-shape`), in Python `input_shape=`.",
                 )
             shape = filled
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_VALUES:
