@@ -321,7 +321,7 @@ def main() -> None:
                     "machine": platform.machine(),
                     "versions": {"python": platform.python_version(), "torch": version("torch")},
                     "seed": SEED,
-                    "command": "python benchmarks/zoo_optimize.py",
+                    "command": "python benchmarks/zoo_optimize.py --json benchmarks/results/zoo_optimize.json",
                 },
                 indent=1,
                 ensure_ascii=False,
