@@ -59,7 +59,7 @@ from thumbnet.integer.passes.join_outputs import join_outputs
 from thumbnet.targets import load_target
 
 Array = npt.NDArray[Any]
-CALIBRATION, TARGET = 64, "nrf52840"
+CALIBRATION, TARGET = 64, "cortex-m4"
 MLPERF = {  # name -> files by entrance, and the samples they were published with
     "resnet8_mlperf": ({"Keras .h5": "pretrainedResnet.h5", "TFLite float": "pretrainedResnet.tflite"}, "ic01"),
     "ds_cnn_mlperf": ({"TFLite int8": "kws_ref_model.tflite"}, "kws01"),
