@@ -24,6 +24,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -439,13 +440,12 @@ def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list
 
 
 def versions() -> dict[str, str]:
-    names = ("torch", "keras", "onnx", "onnxruntime", "ai-edge-litert", "tflite-micro", "ethos-u-vela")
+    """Of the packages that are here."""
+    names = ("torch", "keras", "onnx", "onnxruntime", "ai-edge-litert", "tflite-micro", "ethos-u-vela", "tensorflow")
     found = {}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
     return found
 
 
@@ -472,9 +472,10 @@ def main() -> None:
             row = rows[-1]
             cells = "; ".join(f"{k} {c.text}" for k, c in row.cells.items())
             print(f"{row.model}, {row.entrance}: {cells}", flush=True)
-    found = as_figures(rows)
+    found, packages = as_figures(rows), versions()
     if options.update and options.json and options.json.is_file():
-        found = merged(json.loads(options.json.read_text())["figures"], found)
+        before = json.loads(options.json.read_text())
+        found, packages = merged(before["figures"], found), {**before["versions"], **packages}
     print("\n" + markdown(found).split("\n\n")[-1])
     if options.markdown:
         options.markdown.write_text(markdown(found))
@@ -482,7 +483,7 @@ def main() -> None:
         data = {
             "figures": found,
             "machine": platform.machine(),
-            "versions": versions(),
+            "versions": packages,
             "seed": 0,
             "command": "python benchmarks/" + Path(sys.argv[0]).name,
         }
