@@ -17,6 +17,7 @@ from torch import nn
 import thumbnet
 from thumbnet import stages
 from thumbnet.errors import DataError, ModelError, UsageError
+from thumbnet.progress import Progress, _Sink
 from thumbnet.result import Result
 from thumbnet.search import efforts
 
@@ -52,6 +53,16 @@ def optimized(model: Any, data: Any, run_dir: Path, **options: Any) -> Result:
     assert result.proof["bit_exact"] is True
     assert result.proof["tflm_equal"] is not False
     return result
+
+
+class Noted(_Sink):
+    """What was told along the way."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def checked(result: Result, key: str, name: str) -> dict[str, Any]:
@@ -117,8 +128,11 @@ def test_segmentation_from_a_folder_by_the_command_s_path(tmp_path: Path) -> Non
                 Image.fromarray(pixels).save(tmp_path / "data" / split / kind / f"{k:02}.png")
     wanted = torch.from_numpy(parts["train"][1]).long()
     network = fitted(UNet(), (as_seen(parts["train"][0]),), lambda o: F.cross_entropy(o, wanted), 30)
-    limits = {"flash": "40KB", "ram": "12KB", "max_drop": 20}
-    result = optimized(network, tmp_path / "data", tmp_path / "run", input_size=(16, 16), **limits)
+    limits: dict[str, Any] = {"flash": "40KB", "ram": "12KB", "max_drop": 20}
+    ends, said = nn.Sequential(network, nn.Softmax(1)), Noted()  # as networks of Keras do
+    limits["progress"] = Progress(said)
+    result = optimized(ends, tmp_path / "data", tmp_path / "run", input_size=(16, 16), **limits)
+    assert any(n.startswith("The softmax at the end is left out") for n in said.notes)
     summary = checked(result, "miou", "mIoU")
     assert summary["task"] == "segmentation"
     assert summary["best"]["miou"] > 60
@@ -224,13 +238,15 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3)
     loss = F.binary_cross_entropy_with_logits
     network = fitted(nn.Sequential(*layers, *head), (as_seen(data["x_train"]),), lambda o: loss(o, wanted), 60)
-    result = optimized(network, data, tmp_path / "run", task="multi-label", input_size=(16, 16), max_drop=30)
+    ends, said = nn.Sequential(network, nn.Sigmoid()), Noted()
+    options = {"task": "multi-label", "input_size": (16, 16), "max_drop": 30, "progress": Progress(said)}
+    result = optimized(ends, data, tmp_path / "run", **options)
+    assert any(n.startswith("The sigmoid at the end is left out") for n in said.notes)
     summary = checked(result, "map", "Mean average precision")
     assert summary["best"]["map"] > 60
     assert "static const char *const names" in (result.firmware / "model.h").read_text()
-    ends = nn.Sequential(network, nn.Sigmoid())
-    with pytest.raises(ModelError, match="ends in a sigmoid"):
-        optimized(ends, data, tmp_path / "other", task="multi-label", input_size=(16, 16))
+    with pytest.raises(ModelError, match="ends in a softmax"):  # which orders samples otherwise than its logits do
+        optimized(nn.Sequential(network, nn.Softmax(1)), data, tmp_path / "other", **options)
 
 
 def test_anomalies_by_an_auto_encoder(tmp_path: Path) -> None:

@@ -13,19 +13,22 @@ from torch import nn
 
 from thumbnet.data import Dataset, Preprocessing, Split, Task
 from thumbnet.data.assemble import with_masks_of
+from thumbnet.data.tasks.custom import End, Owned
 from thumbnet.errors import DataError, ModelError, UsageError
-from thumbnet.graph.graph import Graph, Shape
+from thumbnet.graph.graph import Graph, Node, Shape
+from thumbnet.graph.ops.activation import Softmax
+from thumbnet.graph.passes.drop_final_softmax import SOFTMAX, drop_final
 from thumbnet.importers.imported import Imported
 from thumbnet.importers.load import load_imported
 from thumbnet.training.images import Images
 
 _COMPARED = 32  # real inputs
-_SOFTMAX = ("softmax", "log_softmax")  # goes with the clean-up, since it does not change which class is chosen
-_NOT_THE_END = {  # by task: what an output may not be computed by, since losses are of logits
-    "classification": (),
-    "multi-label": (*_SOFTMAX, "sigmoid"),
-    "segmentation": (*_SOFTMAX, "sigmoid"),
+_ENDS = {  # by task: what is left out where an output is computed by it, since losses are of logits
+    "classification": SOFTMAX,
+    "multi-label": ("sigmoid",),
+    "segmentation": (*SOFTMAX, "sigmoid"),
 }
+_NOT_THE_END = {"multi-label": (*SOFTMAX, "sigmoid"), "segmentation": (*SOFTMAX, "sigmoid")}
 
 
 def load_reference(
@@ -195,7 +198,7 @@ def check_fit(task: Task, data: Dataset, graph: Graph) -> None:
     outputs = [graph.shapes[v] for v in graph.outputs]
     targets = [np.asarray(y).shape[1:] for y in (data.train.labels, *data.train.further_targets)]
     task.check(outputs, targets, [i.shape for i in graph.inputs])
-    refused = _NOT_THE_END.get(task.name, _SOFTMAX)
+    refused = _NOT_THE_END.get(task.name, () if task.name == "classification" else SOFTMAX)
     for value in graph.outputs:
         node = graph.by_name.get(value)
         if node is not None and node.op in refused:
@@ -203,3 +206,30 @@ def check_fit(task: Task, data: Dataset, graph: Graph) -> None:
                 f"The model ends in a {node.op} ('{value}'); the task {task.name} takes what comes before it.",
                 "Leave it out of the model, and do what it did in your loss, metric and application.",
             )
+
+
+def without_ends(task: Task, graph: Graph) -> tuple[Task, Graph, str]:
+    """The network that ends in logits where the task wants them, what that means for the task, and what to tell of it.
+
+    Metrics of the tasks are the same for logits (the largest class, the order of scores, one half); the user's own loss
+    and metric get what the model gave, since what is left out is put behind the logits for them. A softmax at the end
+    of a classifier stays for now: the reference's answers are its own, and every clean-up takes it away.
+    """
+    own = isinstance(task, Owned)
+    if task.name == "classification" and not own:
+        return task, graph, ""
+    both = isinstance(task, Owned) and task.own_loss is not None and task.own_metric is not None
+    made, gone = drop_final(graph, _ENDS.get(task.name, SOFTMAX if both else ()))
+    left = [n for n in gone if n is not None]
+    if not left:
+        return task, graph, ""
+    what = " and ".join(dict.fromkeys(f"the {n.op.replace('_', '-')}" for n in left))
+    told = f"{what[0].upper()}{what[1:]} at the end is left out: the network found gives logits"
+    if isinstance(task, Owned):
+        task = replace(task, ends=tuple(None if n is None else _end(n) for n in gone))
+        told += "; your own functions get them with it"
+    return task, made, f"{told}. See docs/tasks.md."
+
+
+def _end(node: Node) -> End:
+    return End(node.op, 0 if node.op == "sigmoid" else Softmax.axis(node))

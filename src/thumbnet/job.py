@@ -29,6 +29,7 @@ from thumbnet.interface import (
     preprocessing_of,
     real_inputs,
     with_fitting_masks,
+    without_ends,
 )
 from thumbnet.results import Constraints, check_task_name
 from thumbnet.search.efforts import Effort, effort_named
@@ -52,6 +53,7 @@ class Job:
     preprocessing: Preprocessing
     augmentation: Augmentation
     agreement: Check | None = None  # of the graph with the model's own framework, on random and real inputs
+    left_out: str = ""  # what the model ends in and `graph` does not, as told to the user
 
     @property
     def effort(self) -> Effort:
@@ -144,13 +146,15 @@ class Job:
         preprocessing = preprocessing_of(graph, dataset, mean, std)
         agreement = imported.checked(real_inputs(dataset, preprocessing)).check
         dataset = with_fitting_masks(dataset, graph)
-        purpose = task_of(dataset, *own)
+        purpose, graph, left_out = without_ends(task_of(dataset, *own), graph)
         check_fit(purpose, dataset, graph)
         usual = "none" if preprocessing.vector else default_augmentation(dataset)
         augmentation = Augmentation.named(augment or usual)
         _check_augmentation(dataset, preprocessing, augmentation)
         name = _slug(str(name))
-        return Job(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement)
+        return Job(
+            name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement, left_out
+        )
 
 
 def _check_augmentation(data: Dataset, preprocessing: Preprocessing, augmentation: Augmentation) -> None:

@@ -70,6 +70,8 @@ def load_reference(job: Job, run: RunDirectory, progress: Progress) -> Graph:
     progress.note(f"Reference: {job.name}, {job.graph.parameters:,} parameters, {job.graph.macs / 1e6:.1f} M MACs.")
     if job.agreement:
         progress.note(f"Import: {job.agreement.sentence()}")
+    if job.left_out:
+        progress.note(job.left_out)
     return job.graph
 
 
@@ -141,7 +143,7 @@ def search(
         fitter = Fitter(space, context, job.target, job.limits)
         proposals, misses = propose(fitter, job.effort, progress)
         if not proposals:
-            raise InfeasibleError(*_nearest_misses(job, misses))
+            raise InfeasibleError(*_nearest_misses(job, space, misses))
         candidates, trials = halve(
             space.graph,
             context,
@@ -283,15 +285,17 @@ def _digest(firmware: Path) -> str:
     return total.hexdigest()
 
 
-def _nearest_misses(job: Job, misses: Iterable[Fitted]) -> tuple[str, str]:
+def _nearest_misses(job: Job, space: Space, misses: Iterable[Fitted]) -> tuple[str, str]:
     ranked = sorted(misses, key=lambda m: (max(m.violations.values()), m.recipe.id))
     if not ranked:
         return "No network of this design space could be made smaller at all.", "Try another reference."
     nearest = ranked[0]
     c = nearest.costs
     over = ", ".join(f"{name} {factor:.2f} times the limit" for name, factor in nearest.violations.items())
+    fixed = not (space.groups or space.blocks or space.cuts or len(space.resolutions) > 1)
+    why = " There is nothing to make smaller: all channels are those of its inputs and outputs." if fixed else ""
     return (
-        f"Nothing in the design space of '{job.name}' fits these limits on {job.target.name}.",
+        f"Nothing in the design space of '{job.name}' fits these limits on {job.target.name}.{why}",
         f"The nearest needs {c.flash_bytes / 1024:.0f} KB of flash, {c.ram_bytes / 1024:.0f} KB of RAM, "
         f"{c.latency_ms:.0f} ms ({over}): allow that much, or choose a smaller reference.",
     )

@@ -15,7 +15,7 @@ from thumbnet.importers.builder import Builder, Origin, Value
 from thumbnet.importers.imported import Imported, imported
 from thumbnet.importers.keras_activations import ACTIVATIONS
 from thumbnet.importers.keras_backend import keras_module
-from thumbnet.importers.keras_build import ModelBuilder
+from thumbnet.importers.keras_build import Given, ModelBuilder
 from thumbnet.importers.keras_call import Call, Handler, Result
 from thumbnet.importers.keras_classes import CHECKED, LAYERS, OPERATIONS, REFUSED, kind_of, refusal
 from thumbnet.importers.keras_config import LayerSpec, ModelSpec, model_spec
@@ -29,13 +29,14 @@ from thumbnet.importers.report import NodeReport
 LAYER_HANDLERS: dict[str, Handler] = {**WEIGHTED, **ACTIVATIONS, **VALUES}
 
 
-def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Imported:
+def import_keras(model: Any, input_shape: Sequence[int] | None = None, *, channels_first: bool = False) -> Imported:
     """The graph of a `.keras` or `.h5` file, or of a live `keras.Model`, checked against Keras.
 
-    `input_shape` is needed where the model leaves sizes open, in its own axes and without the batch. Raises
-    `ModelError` for files that are no whole, harmless Keras model, `UnsupportedOpError` for layers that Thumbnet lacks.
+    `input_shape` is needed where the model leaves sizes open, without the batch: in its own axes, or with the channels
+    in front whatever the model has if `channels_first`. Raises `ModelError` for files that are no whole, harmless Keras
+    model, `UnsupportedOpError` for layers that Thumbnet lacks.
     """
-    shape = None if input_shape is None else tuple(int(d) for d in input_shape)
+    shape = None if input_shape is None else Given.of(input_shape, channels_first)
     name = ""
     if isinstance(model, str | Path):
         file = read_keras(Path(model))
@@ -53,22 +54,25 @@ def import_keras(model: Any, input_shape: Sequence[int] | None = None) -> Import
     return imported(builder.graph(outputs), inputs, outputs, runner(model), runtime)
 
 
-def check_keras(model: Any) -> list[NodeReport]:
-    """What is supported of the layers of a file or a live model, all of them. Raises `ModelError` where there is no
-    reading it at all.
+def check_keras(model: Any, input_shape: Sequence[int] | None = None) -> list[NodeReport]:
+    """What is supported of the layers of a file or a live model, all of them. `input_shape` has the channels in front.
+    Raises `ModelError` where there is no reading it at all.
 
     Where a class is unknown, shapes behind it are, too: the others are then told by their class only ("unchecked").
     """
     reports: list[NodeReport] = []
+    shape = None if input_shape is None else Given.of(input_shape, channels_first=True)
     if not isinstance(model, str | Path):
-        _built(functional(model), model.name, lambda c: _reported(c, reports))
+        _built(
+            functional(model if shape is None else _fixed(model, shape)), model.name, lambda c: _reported(c, reports)
+        )
         return reports
     file = read_keras(Path(model))
     spec = _spec(file)
     if all(_known(layer, CHECKED) for layer in _all_layers(spec)):
         keras = keras_module()
         try:
-            model = functional(ModelBuilder(keras, file, CHECKED).loaded(spec))
+            model = functional(ModelBuilder(keras, file, CHECKED, shape).loaded(spec))
         except UnsupportedOpError as e:
             return _by_class(spec, e)
         _built(model, file.name, lambda c: _reported(c, reports))
@@ -115,16 +119,17 @@ def _known(layer: LayerSpec, classes: frozenset[str]) -> bool:
 # --- the walk
 
 
-def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
+def _fixed(model: Any, given: Given | None) -> Any:
     """The same model on inputs of a fixed size."""
     inner = functional(model)
     open_inputs = [x for x in inner.inputs if None in tuple(x.shape)[1:]]
     if not open_inputs:
         return model
-    if shape is None or len(inner.inputs) != 1:
+    shape = given.fill(tuple(open_inputs[0].shape)[1:]) if given and len(inner.inputs) == 1 else None
+    if shape is None:
         raise ModelError(
             f"The input '{open_inputs[0].name}' has the shape {tuple(open_inputs[0].shape)[1:]}, with sizes left open.",
-            "Give the size with which the network is to run (`--input-shape`, `input_shape=`).",
+            "Give the size: `--input-size` (of `check`, `--input-shape`), in Python `input_shape=`.",
         )
     keras = keras_module()
     x = keras.Input(shape=shape, dtype="float32")

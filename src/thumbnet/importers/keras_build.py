@@ -46,6 +46,29 @@ class _Budget:
         return self.keras.ops.zeros(shape, dtype)
 
 
+@dataclass(frozen=True)
+class Given:
+    """The size that the user wants an input to have, without the batch, in every order of axes that it may mean."""
+
+    forms: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(shape: Sequence[int], channels_first: bool) -> Given:
+        own = tuple(int(d) for d in shape)
+        if not channels_first or len(own) < 2:
+            return Given((own,))
+        last = (*own[1:], own[0])
+        signals = (last[1:], (own[0], *own[2:])) if len(own) == 3 and own[1] == 1 else ()  # of (channels, 1, time)
+        return Given((last, own, *signals))
+
+    def fill(self, declared: tuple[int | None, ...]) -> tuple[int, ...] | None:
+        """The first form that has the sizes which the model declares; None where there is none."""
+        for form in self.forms:
+            if len(form) == len(declared) and all(d in (None, f) for d, f in zip(declared, form, strict=True)):
+                return form
+        return None
+
+
 @dataclass(frozen=True, eq=False)
 class ModelBuilder:
     """`classes` are the names of layers that may be made."""
@@ -53,7 +76,7 @@ class ModelBuilder:
     keras: Any
     file: KerasFile
     classes: frozenset[str]
-    input_shape: tuple[int, ...] | None = None  # for inputs whose size the file leaves open, in the axes of the file
+    given: Given | None = None  # for inputs whose size the file leaves open
     budget: _Budget = field(init=False)
 
     def __post_init__(self) -> None:
@@ -135,13 +158,13 @@ class ModelBuilder:
             raise ModelError(f"The input '{layer.name}' has no shape.", _HINT)
         shape = tuple(found[1:])
         if None in shape:
-            given = self.input_shape
-            if given is None or len(given) != len(shape):
+            filled = self.given.fill(shape) if self.given else None
+            if filled is None:
                 raise ModelError(
                     f"The input '{layer.name}' has the shape {shape}, in which sizes are open.",
-                    "Give the size with which the network is to run (`--input-shape`, `input_shape=`).",
+                    "Give the size: `--input-size` (of `check`, `--input-shape`), in Python `input_shape=`.",
                 )
-            shape = tuple(g if d is None else d for d, g in zip(shape, given, strict=True))
+            shape = filled
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_VALUES:
             raise ModelError(
                 f"The input '{layer.name}' has the shape {shape}.", "Give it at least one number, and fewer."

@@ -10,6 +10,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from thumbnet.errors import ModelError, ThumbnetError
-from thumbnet.graph.graph import Graph
+from thumbnet.graph.graph import Graph, Shape
 from thumbnet.importers.imported import Imported, unchecked
 from thumbnet.importers.pt2 import load_pt2
 from thumbnet.importers.report import NodeReport
@@ -52,7 +53,8 @@ def load_imported(model: Any, input_shape: Shapes | None = None, weights: str | 
     "package.module:factory" naming a function or class that makes the module when called without arguments; the path of
     an ONNX, TFLite or Keras file, or of a SavedModel's folder; a Keras model; the path of a graph saved by Thumbnet
     (`.json`); or a `Graph`. `weights` is a file of weights for a module: safetensors, or a state dict saved by torch.
-    `input_shape` is (channels, height, width), or one for each input, and needed for modules only.
+    `input_shape` is (channels, height, width), or one for each input; needed for modules, and for Keras models that
+    leave sizes open.
 
     Raises `ModelError` for anything else, `UnsupportedOpError` for a network with an unknown operation. Nothing is
     unpickled beyond tensors.
@@ -71,11 +73,11 @@ def load_imported(model: Any, input_shape: Shapes | None = None, weights: str | 
         return _fitting(imported(model), input_shape)
     if isinstance(model, str | Path):
         path = Path(model)
-        return _fitting(_reader_of(path)(path), input_shape)
+        return _fitting(_reader_of(path, _only(input_shape))(path), input_shape)
     if is_keras_model(model):
         from thumbnet.importers.keras import import_keras
 
-        return _fitting(import_keras(model), input_shape)
+        return _fitting(import_keras(model, _only(input_shape), channels_first=True), input_shape)
     raise ModelError(f"A {type(model).__name__} is not a model.", f"Give a torch.nn.Module, a {FORMATS}.")
 
 
@@ -89,7 +91,7 @@ def check_nodes(model: Any, input_shape: Shapes | None = None, weights: str | Pa
     if is_keras_model(model):
         from thumbnet.importers.keras import check_keras
 
-        return check_keras(model)
+        return check_keras(model, _only(input_shape))
     if isinstance(model, nn.Module | ExportedProgram):
         return check_torch(model, input_shape)
     if not isinstance(model, str | Path):
@@ -109,7 +111,7 @@ def check_nodes(model: Any, input_shape: Shapes | None = None, weights: str | Pa
     if suffix in (".h5", ".hdf5", ".keras"):
         from thumbnet.importers.keras import check_keras
 
-        return check_keras(path)
+        return check_keras(path, _only(input_shape))
     if path.is_dir() or suffix == ".pb":
         from thumbnet.importers.saved_model import check_saved_model
 
@@ -131,7 +133,10 @@ def module_of(name: str) -> nn.Module | None:
 def _fitting(made: Imported, input_shape: Shapes | None) -> Imported:
     """Raises `ModelError` where the caller expects another input than the file has."""
     own = [i.shape for i in made.graph.inputs]
-    if input_shape is not None and shapes_of(input_shape) != own:
+    if input_shape is not None and not all(
+        told in (s, s[:1] + s[2:] if len(s) == 3 and s[1] == 1 else s)  # a signal's height may be left out
+        for told, s in zip_longest(shapes_of(input_shape), own, fillvalue=())
+    ):
         told = " and ".join(map(str, own))
         raise ModelError(
             f"The model was exported for inputs of shape {told}, not {tuple(input_shape)}.",
@@ -140,8 +145,15 @@ def _fitting(made: Imported, input_shape: Shapes | None) -> Imported:
     return made
 
 
-def _reader_of(path: Path) -> Callable[[Path], Imported]:
-    """What imports a file or folder, by its name. Importers of other frameworks are loaded where they are needed."""
+def _only(input_shape: Shapes | None) -> Shape | None:
+    """The shape of the input where there is one input: only of such models sizes can be left open."""
+    shapes = [] if input_shape is None else shapes_of(input_shape)
+    return shapes[0] if len(shapes) == 1 else None
+
+
+def _reader_of(path: Path, shape: Shape | None = None) -> Callable[[Path], Imported]:
+    """What imports a file or folder, by its name. Importers of other frameworks are loaded where they are needed.
+    `shape`, channels first, is for those that may leave sizes open."""
     suffix = path.suffix.lower()
     if not path.exists():
         hint = "" if ":" in str(path) else "A network in code is given as 'package.module:factory'."
@@ -162,7 +174,7 @@ def _reader_of(path: Path) -> Callable[[Path], Imported]:
     if suffix in (".h5", ".hdf5", ".keras"):
         from thumbnet.importers.keras import import_keras
 
-        return import_keras
+        return lambda p: import_keras(p, shape, channels_first=True)
     if suffix == ".tflite":
         from thumbnet.importers.tflite_float import import_tflite
 

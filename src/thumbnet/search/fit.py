@@ -147,7 +147,7 @@ class Fitter:
             for block in shape.skips:
                 graph = SkipBlock(block).apply(graph, self.context)
             if shape.cut is not None:
-                graph = truncate(graph, shape.cut)
+                graph = _weightless(truncate(graph, shape.cut))  # the new head's zeros would suit cheaper kernels
             if shape.resolution is not None:
                 graph = SetResolution(*shape.resolution).apply(graph, self.context)
             there = {g.id for g in channel_groups(graph)}

@@ -30,6 +30,7 @@ from thumbnet.graph.passes import (
     remove_identity,
 )
 from thumbnet.importers.torch import import_torch
+from thumbnet.integer.lower import lower
 
 each_pass = pytest.mark.parametrize("step", [*dict.fromkeys(PASSES), clean], ids=lambda p: p.__name__)
 
@@ -143,6 +144,15 @@ class TestFoldBatchNorm:
         after = fold_batch_norm(graph)
         np.testing.assert_array_equal(after.by_name[read].weights["weight"], graph.by_name[read].weights["weight"])
         assert_same(graph, after)
+
+    def test_of_a_vector_that_no_layer_takes_in_becomes_depthwise(self) -> None:
+        op, attrs, weights = norm([1, 2, -3, 4], [0, 1, 0, 1])
+        nodes = (Node("n", op, ("x",), attrs, weights), Node("a", "relu", ("n",)), Node("y", "add", ("a", "n")))
+        graph, x = Graph("g", (Input("x", (4,)),), nodes, ("y",)), RNG.normal(size=(3, 4)).astype(np.float32)
+        after = clean(graph)
+        assert ops(after) == {"reshape": 2, "depthwise_conv2d": 1, "relu": 1, "add": 1}
+        np.testing.assert_allclose(evaluate_graph(after, x), evaluate_graph(graph, x), rtol=1e-5)
+        lower(after, None)
 
 
 class TestFuseActivations:

@@ -16,6 +16,7 @@ from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.graph.evaluate import evaluate_values
 from thumbnet.importers.imported import Imported
 from thumbnet.importers.keras import check_keras, import_keras
+from thumbnet.importers.load import check_nodes, load_imported
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # Keras's
 K = keras.layers
@@ -277,6 +278,24 @@ def test_open_sizes_are_given_by_the_user(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="input_shape"):
             import_keras(source)
         assert import_keras(source, (10, 12, 3)).graph.inputs[0].shape == (3, 10, 12)
+        assert load_imported(source, (3, 10, 12)).graph.inputs[0].shape == (3, 10, 12)  # as the command line says it
+        assert [r.state for r in check_nodes(source, (3, 10, 12))] == ["supported"] * 2
+        with pytest.raises(ModelError, match="input_shape"):
+            load_imported(source, (1, 10, 12))
+
+
+@pytest.mark.parametrize("given", [(3, 1, 20), (3, 20)])
+def test_the_open_length_of_a_signal_is_given_by_the_user(given: tuple[int, ...], tmp_path: Path) -> None:
+    x = keras.Input((None, 3))
+    path = saved(randomized(keras.Model(x, K.GlobalAveragePooling1D()(K.Conv1D(4, 3)(x)))), tmp_path / "net.keras")
+    assert load_imported(path, given).graph.inputs[0].shape == (3, 1, 20)
+
+
+def test_open_sizes_with_the_channels_in_front(tmp_path: Path) -> None:
+    x = keras.Input((3, None, None))
+    y = K.GlobalAveragePooling2D(data_format="channels_first")(K.Conv2D(4, 3, data_format="channels_first")(x))
+    path = saved(randomized(keras.Model(x, y)), tmp_path / "net.keras")
+    assert load_imported(path, (3, 10, 12)).graph.inputs[0].shape == (3, 10, 12)
 
 
 def test_check_goes_on_behind_what_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from thumbnet.data.bootstrap import percentile_interval, resampled
 from thumbnet.data.task import (
@@ -67,18 +68,32 @@ class Custom(Task):
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class End:
+    """A function at the end of the user's model that networks of the search do without. `axis` is of a sample."""
+
+    op: str  # "softmax", "log_softmax" or "sigmoid"
+    axis: int
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.op == "sigmoid":
+            return logits.sigmoid()
+        return (F.softmax if self.op == "softmax" else F.log_softmax)(logits, self.axis + 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Owned(Task):
     """A task whose loss, metric or both are the user's.
 
     They get (outputs, targets): a tensor where there is one, else a tuple in the network's order; targets that have
-    names come as a dict.
+    names come as a dict. Outputs are what the user's model gives: `ends` go behind the networks' own.
     """
 
     base: Task
     own_loss: Own | None
     own_metric: Own | None
     target_names: tuple[str, ...] = ()
+    ends: tuple[End | None, ...] = ()  # for each output, or none at all
 
     @property
     def metric(self) -> Metric:
@@ -102,7 +117,7 @@ class Owned(Task):
     def loss(self, batch: Batch) -> torch.Tensor:
         if self.own_loss is None:
             return self.base.loss(batch)
-        value = _called("loss", self.own_loss, _given(batch.outputs), self._targets(batch.targets))
+        value = _called("loss", self.own_loss, self._outputs(batch.outputs), self._targets(batch.targets))
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             kind = (
                 f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
@@ -136,7 +151,7 @@ class Owned(Task):
             tuple(torch.from_numpy(a if whole else a[rows]) for a in (v if isinstance(v, tuple) else (v,)))
             for v in (answers, targets)
         )
-        value = _called("metric", metric, _given(outputs), self._targets(wanted))
+        value = _called("metric", metric, self._outputs(outputs), self._targets(wanted))
         try:
             number = float(value)
         except (TypeError, ValueError, RuntimeError) as e:
@@ -165,7 +180,13 @@ class Owned(Task):
     def identity(self) -> dict[str, Any]:
         """Which functions these are: names and sources."""
         named = (("loss", self.own_loss), ("metric", self.own_metric))
-        return {k: f"{_name(f)}/{_source(f)}" for k, f in named if f is not None}
+        told = {k: f"{_name(f)}/{_source(f)}" for k, f in named if f is not None}
+        return told | ({"ends": [e and f"{e.op}/{e.axis}" for e in self.ends]} if self.ends else {})
+
+    def _outputs(self, outputs: Tensors) -> Any:
+        if not self.ends:
+            return _given(outputs)
+        return _given(tuple(y if end is None else end(y) for y, end in zip(outputs, self.ends, strict=True)))
 
     def _targets(self, targets: Tensors) -> Any:
         return dict(zip(self.target_names, targets, strict=True)) if self.target_names else _given(targets)

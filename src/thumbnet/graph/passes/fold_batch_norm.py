@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -14,7 +15,7 @@ WEIGHTED = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
-    """Removes every batch norm on images, and those on vectors that a dense layer can take in.
+    """Removes every batch norm on images and vectors.
 
     Keeps: the function, up to float rounding. In order of preference a batch norm is multiplied into the
     linear layer before it (its only input, without activation, read by nobody else), into the unpadded linear
@@ -62,13 +63,22 @@ def _fold_forward(graph: Graph, norm: Node) -> Graph | None:
 
 
 def _as_depthwise(graph: Graph, norm: Node) -> Graph:
-    if len(graph.shapes[norm.name]) != 3:
+    """A depthwise 1×1 convolution; vectors and rows are made images of one pixel, or of one column, for it."""
+    shape = graph.shapes[norm.name]
+    if len(shape) > 3:
         return graph
     scale, offset = scale_and_offset(norm)
     attrs = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1], "activation": "none"}
     weights = {"weight": _float32(scale.reshape(-1, 1, 1, 1)), "bias": _float32(offset)}
-    made = Node(norm.name, "depthwise_conv2d", norm.inputs, attrs, weights)
-    return graph.with_nodes(made if n.name == norm.name else n for n in graph.nodes)
+    made = [Node(norm.name, "depthwise_conv2d", norm.inputs, attrs, weights)]
+    if len(shape) < 3:
+        image, scaled = f"{norm.name}.image", f"{norm.name}.scaled"
+        made = [
+            Node(image, "reshape", norm.inputs, {"shape": [*shape, 1, 1][:3]}),
+            replace(made[0], name=scaled, inputs=(image,)),
+            Node(norm.name, "reshape", (scaled,), {"shape": list(shape)}),
+        ]
+    return graph.with_nodes(chain.from_iterable(made if n.name == norm.name else [n] for n in graph.nodes))
 
 
 def _float32(
