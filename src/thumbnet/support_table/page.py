@@ -23,7 +23,8 @@ network, node by node, and what its settings allow ([import.md](import.md) has t
 ## From where
 
 Each row is an operation of the graph; each cell holds what becomes that operation. Where a name stands in several rows,
-its settings decide. Keras names are those of layers and of operations (`keras.ops`). SavedModels come in as ONNX.
+its settings decide, or whether an operand is constant; activations that a layer carries, and moves in front of one that
+reads numbers in another order, come besides. Keras names are those of layers and of operations (`keras.ops`). SavedModels come in as ONNX.
 
 """
 _EXITS = """
@@ -32,8 +33,8 @@ _EXITS = """
 `int8` is the integer network; *training* is quantization-aware training, with gradients through it. For C, *fast* means
 kernels written for that family of cores, *yes* the portable ones. In the last column *yes* is a function of CMSIS-NN on
 a Cortex-M4, *ours* our kernel beside them. *left out*: at the end of a network it goes before the network becomes int8,
-since the order of the classes stays; elsewhere it is refused. Batch norms fold into a layer beside them; one of vectors must, so it
-needs a dense layer before or behind it. Ethos-U takes the TFLite file; what Vela leaves to the CPU is in
+since the order of the classes stays; elsewhere it is refused. Batch norms fold into a layer beside them; one of vectors
+must, so it needs a dense layer before or behind it. Ethos-U takes the TFLite file; what Vela leaves to the CPU is in
 [exports.md](exports.md).
 
 """
