@@ -16,7 +16,7 @@ _LOOKUP = "Look it up before the network."
 _FOURIER = "Transform signals before the network."
 
 NEAREST: dict[str, str] = {
-    **dict.fromkeys(("gelu", "celu", "selu", "mish", "softplus", "glu", "log_sigmoid"), _ACTIVATION),
+    **dict.fromkeys(("gelu", "celu", "selu", "mish", "softplus", "glu", "log_sigmoid", "erf"), _ACTIVATION),
     **dict.fromkeys(("group_norm", "layer_norm", "instance_norm", "rms_norm"), _NORM),
     **dict.fromkeys(("native_layer_norm", "native_group_norm"), _NORM),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _TIME),

@@ -24,7 +24,8 @@ network, node by node, and what its settings allow ([import.md](import.md) has t
 
 Each row is an operation of the graph; each cell holds what becomes that operation. Where a name stands in several rows,
 its settings decide, or whether an operand is constant; activations that a layer carries, and moves in front of one that
-reads numbers in another order, come besides. Keras names are those of layers and of operations (`keras.ops`). SavedModels come in as ONNX.
+reads numbers in another order, come besides. Keras names are those of layers and of operations (`keras.ops`).
+SavedModels come in as ONNX.
 
 """
 _EXITS = """

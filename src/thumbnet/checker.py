@@ -19,7 +19,7 @@ from thumbnet.graph.passes import clean
 from thumbnet.importers.imported import Check
 from thumbnet.importers.load import check_nodes, load_imported
 from thumbnet.importers.quantized_models import is_quantized, load_quantized
-from thumbnet.importers.report import REFUSED, SUPPORTED, NodeReport
+from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
 from thumbnet.importers.torch import Shapes
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower, refused
@@ -56,6 +56,12 @@ class Checked:
     def refused(self) -> tuple[NodeReport, ...]:
         return tuple(n for n in self.nodes if n.state == REFUSED)
 
+    def listed(self, *, everything: bool = False) -> list[NodeReport]:
+        """What a table of nodes must show: those refused, or where there are none those that could not be checked."""
+        if everything:
+            return list(self.nodes)
+        return list(self.refused) or [n for n in self.nodes if n.state != SUPPORTED]
+
     def json(self) -> dict[str, Any]:
         return {
             "model": self.model,
@@ -71,8 +77,7 @@ class Checked:
 
     def lines(self) -> list[str]:
         """What there is to say of the whole, for the terminal."""
-        counts = {s: sum(n.state == s for n in self.nodes) for s in (SUPPORTED, REFUSED, "unchecked")}
-        said = [f"{len(self.nodes)} nodes: " + ", ".join(f"{c} {s}" for s, c in counts.items() if c) + "."]
+        said = [self._counted()] if self.nodes else []
         if self.error and not self.refused:
             said.append(self.error)
         if self.agreement:
@@ -85,6 +90,14 @@ class Checked:
         if self.quantized:
             said.append("It is quantized: 'thumbnet compile' takes it as it is, byte for byte.")
         return said
+
+    def _counted(self) -> str:
+        count = len(self.nodes)
+        if all(n.state == SUPPORTED for n in self.nodes):
+            return f"All {count} nodes are supported." if count > 1 else "Its one node is supported."
+        refused, hidden = len(self.refused), sum(n.state == UNCHECKED for n in self.nodes)
+        said = f"{refused} of {count} nodes {'is' if refused == 1 else 'are'} not supported"
+        return said + (f", and {hidden} behind could not be checked." if hidden else ".")
 
     def _fit(self, costs: Costs) -> str:
         t = self.target
@@ -119,6 +132,7 @@ def check(
     except ModelError as e:
         taken = _compiled(model) if quantized else None
         return Checked(name, nodes, str(e), None, board, *_whole(taken, None, board), quantized and taken is not None)
+    nodes = nodes or tuple(NodeReport(n.name, n.op, SUPPORTED, "") for n in made.graph.nodes)  # a graph of our own
     if failed:
         return Checked(name, _marked(nodes, failed), str(failed[0]), made.check, board, None, {}, quantized)
     integer = lower(graph, None)
