@@ -173,14 +173,16 @@ def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) 
 
 
 def _like(suffix: str, member: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """An archive whose description, under its format's name, is `member`."""
+    """A file whose description, in the place of its format, is `member`."""
+    if suffix == "json":
+        return member
     if suffix == "keras":
         return archive({"config.json": member, "metadata.json": b"{}", "model.weights.h5": b""}, compression)
     configs = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
     return archive({"net/models/model.json": member, **{f"net/{c}": b'{"config": {}}' for c in configs}}, compression)
 
 
-@pytest.mark.parametrize("suffix", ["keras", "pt2"])
+@pytest.mark.parametrize("suffix", ["keras", "pt2", "json"])
 @pytest.mark.parametrize(
     "member",
     [

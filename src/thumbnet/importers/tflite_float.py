@@ -87,8 +87,9 @@ def check_tflite(path: Path) -> list[NodeReport]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as f:
-            return f.read(MAX_FILE_BYTES + 1)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ModelError(f"{path} has {path.stat().st_size} bytes, more than any model for a microcontroller.")
+        return path.read_bytes()
     except FileNotFoundError as e:
         raise ModelError(f"There is no file {path}.") from e
     except OSError as e:
