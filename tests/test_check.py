@@ -212,6 +212,25 @@ def test_quantized_files_may_be_compiled(tmp_path: Path) -> None:
     assert "'thumbnet compile' takes it as it is" in check(tflite(tmp_path)).lines()[-1]
 
 
+def test_float_files_may_not(tmp_path: Path) -> None:
+    assert "compile" not in "\n".join(check(onnx(tmp_path)).lines())
+
+
+def test_a_quantized_file_that_only_the_compiler_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the float network behind the numbers is not what the file computes."""
+
+    def differs(*_: object) -> None:
+        raise ModelError("It differs.", "Compile it.")
+
+    monkeypatch.setattr("thumbnet.importers.tflite_float.compare_layers", differs)
+    checked = check(tflite(tmp_path))
+    assert not checked.ok
+    assert checked.error == "It differs. Compile it."
+    assert set(checked.exits) == {"tflite", "onnx", "c"}
+    assert checked.costs is not None
+    assert checked.quantized
+
+
 def test_a_graph_of_our_own() -> None:
     checked = check(load(Net(), SHAPE))
     assert checked.ok
@@ -318,6 +337,15 @@ def test_the_command_takes_several_shapes(
 def test_the_command_on_what_does_not_exist(command: Callable[..., Said], tmp_path: Path) -> None:
     assert command("nothing.onnx").code == ModelError.exit_code
     assert command(pt2(tmp_path), "--target", "nrf5284").code == TargetError.exit_code
+
+
+@pytest.mark.parametrize("suffix", ["pt2", "onnx", "keras", "h5", "tflite", "json", "pth", "xyz"])
+def test_the_command_on_damaged_files(suffix: str, command: Callable[..., Said], tmp_path: Path) -> None:
+    path = tmp_path / f"net.{suffix}"
+    path.write_bytes(b"PK\x03\x04 not a model")
+    said = command(path)
+    assert said.code == ModelError.exit_code
+    assert path.name in (said.error or said.out).replace("\n", "")
 
 
 def test_names_in_files_cannot_reach_the_terminal(command: Callable[..., Said], tmp_path: Path) -> None:

@@ -124,14 +124,14 @@ def check(
     board = load_target(target)
     nodes = tuple(check_nodes(model, input_shape, weights))
     name = Path(model).name if isinstance(model, str | Path) else type(model).__name__
-    quantized = is_quantized(model)
+    taken = _compiled(model) if is_quantized(model) else None
+    quantized = taken is not None
     try:
         made = load_imported(model, input_shape, weights)
         graph = clean(made.graph)
         failed = refused(graph)
     except ModelError as e:
-        taken = _compiled(model) if quantized else None
-        return Checked(name, nodes, str(e), None, board, *_whole(taken, None, board), quantized and taken is not None)
+        return Checked(name, nodes, str(e), None, board, *_whole(taken, None, board), quantized)
     nodes = nodes or tuple(NodeReport(n.name, n.op, SUPPORTED, "") for n in made.graph.nodes)  # a graph of our own
     if failed:
         return Checked(name, _marked(nodes, failed), str(failed[0]), made.check, board, None, {}, quantized)
