@@ -189,7 +189,9 @@ def test_a_module_with_several_inputs() -> None:
 
 
 def test_what_is_behind_a_refused_recurrent_layer_is_checked() -> None:
-    states = {(n.op, n.state) for n in check(Refused(), input_shape=SHAPE).nodes}
+    checked = check(Refused(), input_shape=SHAPE)
+    assert str(checked).startswith("features.1 (gelu): Use ReLU")
+    states = {(n.op, n.state) for n in checked.nodes}
     assert {("lstm", "refused"), ("select", "supported"), ("linear", "supported")} <= states
 
 

@@ -48,6 +48,9 @@ class Checked:
     exits: Mapping[str, str]
     quantized: bool
 
+    def __str__(self) -> str:
+        return "\n".join([*(f"{n.name} ({n.op}): {n.reason}" for n in self.listed()), *self.lines()])
+
     @property
     def ok(self) -> bool:
         return not self.error and all(n.state == SUPPORTED for n in self.nodes)
