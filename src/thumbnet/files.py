@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as e:
         raise ThumbnetError(f"{path} does not exist.") from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    except (ValueError, RecursionError) as e:  # no JSON, no text, numbers too long or nesting too deep
         raise ThumbnetError(
             f"{path} is not valid JSON ({e}).", "It may be damaged; delete it to compute it again."
         ) from e
