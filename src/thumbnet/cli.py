@@ -87,7 +87,12 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def optimize(
-    model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:factory (see --weights).")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A .pt2, .onnx, .tflite, .keras or .h5 file, a SavedModel, or package.module:factory (see --weights)."
+        ),
+    ],
     data: Annotated[str, typer.Argument(help="A folder (of class folders, say), or an .npz of arrays.")],
     target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
     flash: Annotated[str | None, typer.Option(help="Flash limit, such as 256KB (1 KB = 1024 bytes).")] = None,
