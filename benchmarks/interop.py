@@ -1,24 +1,30 @@
 """Every entrance by every exit: models imported from each format, quantized, and run by what will run them.
 
-    python benchmarks/interop.py [--only NAME …] [--samples N] [--images N] [--markdown FILE] [--json FILE]
+    python benchmarks/interop.py [--only NAME …] [--samples N] [--images N] [--update] [--markdown FILE] [--json FILE]
 
-Prints one matrix, model × entrance × exit. Entrances are compared with the source's own runtime (the largest difference of
-any output, as a fraction of what is tolerated). Exits are compared with the integer simulator on the same inputs:
+Prints one matrix, model × entrance × exit. Entrances are compared with the source's own runtime (the largest
+difference of any output, as a fraction of what is tolerated). Exits with the integer simulator on the same inputs:
 tflite-micro and the emulated Cortex-M4 byte for byte, LiteRT in steps of the output, Arm NN and ONNX Runtime by the
 class they choose, Vela by the operators it leaves on the CPU; the float network as ONNX and as PyTorch source by the
-largest difference relative to the output. The architectures are those of `zoo.py`, with random weights and calibrated on
-normal noise; the MLPerf Tiny files and their samples come from the folder that THUMBNET_SHARED names, with accuracy.
+largest difference relative to the output. The architectures are those of `zoo.py`, with random weights and calibrated
+on normal noise; the MLPerf Tiny files and their samples come from the folder that THUMBNET_SHARED names, with accuracy.
+SavedModels need TensorFlow, which is best installed apart: --update keeps the rows of FILE that are not measured anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import logging
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -54,14 +60,17 @@ from thumbnet.integer.passes.join_outputs import join_outputs
 from thumbnet.targets import load_target
 
 Array = npt.NDArray[Any]
-CALIBRATION, TARGET = 64, "nrf52840"
+CALIBRATION, TARGET = 64, "cortex-m4"
 MLPERF = {  # name -> files by entrance, and the samples they were published with
     "resnet8_mlperf": ({"Keras .h5": "pretrainedResnet.h5", "TFLite float": "pretrainedResnet.tflite"}, "ic01"),
     "ds_cnn_mlperf": ({"TFLite int8": "kws_ref_model.tflite"}, "kws01"),
     "resnet8_mlperf_int8": ({"TFLite int8": "pretrainedResnet_quant.tflite"}, "ic01"),
     "vww_mlperf": ({"Keras .h5": "vww_96.h5", "TFLite float": "vww_96_float.tflite"}, None),
     "vww_mlperf_int8": ({"TFLite int8": "vww_96_int8.tflite"}, None),
-    "ad_mlperf": ({"Keras .h5": "ad01.h5", "TFLite float": "ad01_fp32.tflite", "TFLite int8": "ad01_int8.tflite"}, None),
+    "ad_mlperf": (
+        {"Keras .h5": "ad01.h5", "TFLite float": "ad01_fp32.tflite", "TFLite int8": "ad01_int8.tflite"},
+        None,
+    ),
     "wake_word_mlperf": ({"Keras .h5": "str_ww_ref_model.h5", "TFLite int8": "str_ww_ref_model.tflite"}, None),
 }
 
@@ -88,7 +97,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """`make` gives the float import; `exact` the integer graph of a quantized file, which takes the place of lowering."""
+    """`make` gives the float import; `exact` the integer graph of a quantized file, in the place of lowering."""
 
     model: str
     entrance: str
@@ -106,6 +115,8 @@ def sources(shared: Path | None, scratch: Path) -> Iterator[Source]:
         yield Source(name, "ONNX", partial(_through_onnx, name, inputs, scratch))
     for name, make in _keras_networks().items():
         yield Source(f"keras_{name}", "Keras .keras", partial(_through_keras, make, scratch / f"{name}.keras"))
+    for name in SAVED_MODELS if has_tensorflow() else ():
+        yield Source(f"keras_{name}", "SavedModel", partial(_through_saved_model, name, scratch / f"{name}_saved"))
     for name, (files, samples) in MLPERF.items() if shared else ():
         for entrance, file in files.items():
             path = shared / "models" / "mlperf_tiny" / file
@@ -153,6 +164,35 @@ def _keras_networks() -> dict[str, Callable[[], Any]]:
         "mobilenet_v2": lambda: randomized(apps.MobileNetV2(alpha=0.35, **small)),
         "mobilenet_v3_small": lambda: randomized(apps.MobileNetV3Small(alpha=0.75, **small)),
     }
+
+
+SAVED_MODELS = {
+    "mobilenet": "MobileNet(alpha=0.25, ",
+    "mobilenet_v2": "MobileNetV2(alpha=0.35, ",
+    "mobilenet_v3_small": "MobileNetV3Small(alpha=0.75, ",
+}
+_SAVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+model = tf.keras.applications.{make}input_shape=(48, 48, 3), weights=None, classes=5)
+rng = np.random.default_rng(0)
+weights = [w + rng.normal(0, 0.05, w.shape).astype(w.dtype) for w in model.get_weights()]
+model.set_weights([np.abs(w) + 0.1 if "variance" in v.path else w for v, w in zip(model.weights, weights)])
+model.export(sys.argv[1])
+"""
+
+
+def has_tensorflow() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("tensorflow", "tf2onnx"))
+
+
+def _through_saved_model(name: str, folder: Path) -> Imported:
+    """Written by TensorFlow in a process of its own."""
+    code = _SAVE.replace("{make}", SAVED_MODELS[name])
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    subprocess.run([sys.executable, "-c", code, str(folder)], env=environment, check=True, capture_output=True)
+    return load_imported(folder)
 
 
 def _exact(path: Path) -> IntegerGraph:
@@ -252,7 +292,7 @@ def _attempt(run: Callable[[], Any]) -> Any:
     except consumers.AbsentError:
         return Cell("absent")
     except (ThumbnetError, RuntimeError, ValueError) as e:
-        return Cell("refused: " + " ".join(str(e).split())[:160])
+        return Cell("refused: " + " ".join(str(e).split())[-160:])
 
 
 def _exact_cell(found: Sequence[Array], expected: Sequence[Array]) -> Cell:
@@ -261,9 +301,7 @@ def _exact_cell(found: Sequence[Array], expected: Sequence[Array]) -> Cell:
 
 
 def _step_cell(found: Sequence[Array], expected: Sequence[Array]) -> Cell:
-    steps = max(
-        int(np.abs(a.reshape(b.shape).astype(int) - b).max()) for a, b in zip(found, expected, strict=True)
-    )
+    steps = max(int(np.abs(a.reshape(b.shape).astype(int) - b).max()) for a, b in zip(found, expected, strict=True))
     return Cell(f"{steps} LSB", steps, "LSB", len(expected[0]))
 
 
@@ -323,8 +361,6 @@ def _float_exits(graph: Graph, x: dict[str, Array]) -> dict[str, Cell]:
 
 def _run_source(folder: Path, inputs: list[torch.Tensor]) -> list[Array]:
     """The written module, imported as its user would."""
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("exported_model", folder / "model.py")
     assert spec is not None
     assert spec.loader is not None
@@ -343,16 +379,41 @@ COLUMNS = (
 )
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    columns = [c for c in COLUMNS if any(c in r.cells for r in rows)]
-    lines = ["| model | entrance | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 2) + "|"]
-    for r in rows:
-        cells = [r.cells[c].text.replace("|", "/") if c in r.cells else "–" for c in columns]
-        lines.append(f"| {r.model} | {r.entrance} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def markdown(figures: Sequence[dict[str, Any]]) -> str:
+    """The page, from the figures of a JSON file."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for f in figures:
+        model, entrance, column = f["name"].split("/", 2)
+        rows.setdefault((model, entrance), {})[column] = f["text"]
+    columns = [c for c in COLUMNS if any(c in cells for cells in rows.values())]
+    lines = [HEAD, "| model | entrance | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 2) + "|"]
+    for (model, entrance), cells in rows.items():
+        shown = [cells.get(c, "–").replace("|", "/") for c in columns]
+        lines.append(f"| {model} | {entrance} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
 
 
-def figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
+HEAD = """# Interoperability
+
+Every model through every entrance, quantized, and through every exit, with the real software on the other side. This
+page is written by `python benchmarks/interop.py --markdown docs/interop.md` from `benchmarks/results/interop.json`.
+
+- *import*: the largest difference of any output from the source's own runtime, and how much that is of what is
+  tolerated. Quantized files are compared as float networks here; `compile` takes them byte for byte.
+- *accuracy*: of the integer network on the published samples (tflite-micro's rounding).
+- *tflite-micro*, *C, Cortex-M4*: the TFLite file, and the firmware on the emulated core with its instructions, against
+  the integer simulator, byte for byte.
+- *LiteRT*: its reference kernels, largest difference in steps of the output. *Vela*: operators left on the CPU by the
+  compiler for Ethos-U55-128.
+- *Arm NN* (20.08, CpuRef; `export --format arm-nn`), *ONNX Runtime* (QDQ): how often the largest value of an output's
+  last axis is the same, and the largest difference.
+- *ONNX float*, *PyTorch source*: the float network, largest difference relative to the largest output.
+
+The architectures are those of `benchmarks/zoo.py` with random weights, the last rows MLPerf Tiny's own files.
+"""
+
+
+def as_figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{r.model}/{r.entrance}/{column}",
@@ -369,14 +430,22 @@ def figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The old figures, those of rows that were measured anew replaced in their place, other new ones at the end."""
+    rows = {f["name"].rsplit("/", 1)[0]: [] for f in [*old, *new]}
+    again = {f["name"].rsplit("/", 1)[0] for f in new}
+    for f in [*(f for f in old if f["name"].rsplit("/", 1)[0] not in again), *new]:
+        rows[f["name"].rsplit("/", 1)[0]].append(f)
+    return [f for row in rows.values() for f in row]
+
+
 def versions() -> dict[str, str]:
-    names = ("torch", "keras", "onnx", "onnxruntime", "ai-edge-litert", "tflite-micro", "ethos-u-vela")
+    """Of the packages that are here."""
+    names = ("torch", "keras", "onnx", "onnxruntime", "ai-edge-litert", "tflite-micro", "ethos-u-vela", "tensorflow")
     found = {}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
     return found
 
 
@@ -386,9 +455,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32, help="random inputs for each exit")
     parser.add_argument("--images", type=int, default=None, help="published samples of each set; default: all")
     parser.add_argument("--arm-nn", type=int, default=32, help="inputs for Arm NN, whose CpuRef is slow")
+    parser.add_argument("--update", action="store_true", help="keep the rows of --json that are not measured now")
     parser.add_argument("--markdown", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of what it could export beyond PyTorch itself
+    warnings.filterwarnings("ignore", category=FutureWarning)
     shared = Path(os.environ["THUMBNET_SHARED"]) if "THUMBNET_SHARED" in os.environ else None
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -398,16 +470,20 @@ def main() -> None:
             made = _attempt(lambda s=source: measured(s, options))
             rows.append(made if isinstance(made, Row) else Row(source.model, source.entrance, {"import": made}))
             row = rows[-1]
-            print(f"{row.model}, {row.entrance}: " + "; ".join(f"{k} {c.text}" for k, c in row.cells.items()), flush=True)
-    print("\n" + markdown(rows))
+            cells = "; ".join(f"{k} {c.text}" for k, c in row.cells.items())
+            print(f"{row.model}, {row.entrance}: {cells}", flush=True)
+    found, packages = as_figures(rows), versions()
+    if options.update and options.json and options.json.is_file():
+        before = json.loads(options.json.read_text())
+        found, packages = merged(before["figures"], found), {**before["versions"], **packages}
+    print("\n" + markdown(found).split("\n\n")[-1])
     if options.markdown:
-        head = "# Interoperability\n\nWritten by `python benchmarks/interop.py --markdown`, which says what each column is.\n\n"
-        options.markdown.write_text(head + markdown(rows) + "\n")
+        options.markdown.write_text(markdown(found))
     if options.json:
         data = {
-            "figures": figures(rows),
+            "figures": found,
             "machine": platform.machine(),
-            "versions": versions(),
+            "versions": packages,
             "seed": 0,
             "command": "python benchmarks/" + Path(sys.argv[0]).name,
         }

@@ -12,6 +12,7 @@ from thumbnet.version import __version__
 
 if TYPE_CHECKING:
     from thumbnet.api import profile, verify
+    from thumbnet.checker import Checked, check
     from thumbnet.compiler import Compiled
     from thumbnet.compiler import compile_model as compile  # the field's word
     from thumbnet.data import Dataset, load_data
@@ -26,6 +27,8 @@ _HOME = {  # the module, with the name there where that is another
     "optimize": "thumbnet.story",
     "compile": "thumbnet.compiler:compile_model",
     "Compiled": "thumbnet.compiler",
+    "check": "thumbnet.checker",
+    "Checked": "thumbnet.checker",
     "export": "thumbnet.exits",
     "Exported": "thumbnet.exits",
     "profile": "thumbnet.api",
@@ -42,6 +45,7 @@ _HOME = {  # the module, with the name there where that is another
 }
 
 __all__ = [
+    "Checked",
     "Compiled",
     "Constraints",
     "Costs",
@@ -51,6 +55,7 @@ __all__ = [
     "Target",
     "__version__",
     "available_targets",
+    "check",
     "compile",
     "export",
     "load",

@@ -6,13 +6,14 @@ import errno
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,11 @@ from thumbnet.errors import DataError, InfeasibleError, ModelError, ThumbnetErro
 from thumbnet.files import write_json_atomic
 from thumbnet.version import __version__
 
+if TYPE_CHECKING:
+    from thumbnet.importers.report import NodeReport  # which would import torch
+
 BUG, INTERRUPTED = 70, 130  # exit codes beside those of the errors
+_MAX_CELL = 300  # characters; names in files may be longer
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
@@ -68,7 +73,7 @@ def _bug() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    print(text, file=sys.stderr)
+    print(_printable(text), file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -82,7 +87,12 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def optimize(
-    model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:factory (see --weights).")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A .pt2, .onnx, .tflite, .keras or .h5 file, a SavedModel, or package.module:factory (see --weights)."
+        ),
+    ],
     data: Annotated[str, typer.Argument(help="A folder (of class folders, say), or an .npz of arrays.")],
     target: Annotated[str, typer.Option(help="Board or core; see 'thumbnet targets'.")] = "nrf52840",
     flash: Annotated[str | None, typer.Option(help="Flash limit, such as 256KB (1 KB = 1024 bytes).")] = None,
@@ -247,23 +257,37 @@ def check(
     """What is supported of a model, what is not, and what to do, node by node."""
     shapes = _shapes(input_shape)
     with _interruptible():
-        from thumbnet.check import check as run
+        from thumbnet.checker import check as run
 
         checked = run(model, target, input_shape=shapes, weights=weights)
     if json_file:
         write_json_atomic(json_file, checked.json())
-    listed = [n for n in checked.nodes if all_nodes or n.state != "supported"]
+    listed = checked.listed(everything=all_nodes)
     if listed:
-        table = Table()
-        for name in ("Node", "Operation", "", "What to do"):
-            table.add_column(name)
-        for n in listed:
-            table.add_row(n.name, n.op, n.state, n.reason)
-        out.print(table)
+        out.print(_nodes(listed, states=all_nodes))
     for line in checked.lines():
-        out.print(line)
+        out.print(_printable(line))
     if not checked.ok:
         raise typer.Exit(ModelError.exit_code)
+
+
+def _nodes(listed: Sequence[NodeReport], states: bool) -> Table:
+    """Names in columns of bounded width, so that what to do stays readable on a narrow terminal."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Node", max_width=28, overflow="fold")
+    table.add_column("Operation", max_width=20, overflow="fold")
+    if states:
+        table.add_column("State")
+    table.add_column("What to do")
+    for n in listed:
+        cells = (n.name, n.op, *([n.state] if states else []), n.reason)
+        table.add_row(*(_printable(c)[:_MAX_CELL] for c in cells))
+    return table
+
+
+def _printable(text: str) -> str:
+    """Names come from files; none may move the cursor or colour the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 @app.command()

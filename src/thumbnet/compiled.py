@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from thumbnet.errors import RunError, ThumbnetError, UsageError
 from thumbnet.exporters.c.emit import template
-from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
+from thumbnet.files import read_json, remove_files, write_bytes_atomic, write_json_atomic
 from thumbnet.importers.quantized_models import QuantizedModel
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.targets import Target, load_target
@@ -44,13 +44,7 @@ def forget(folder: Path) -> None:
     """Removes the C files of an earlier compilation, so that none of them is built into the next."""
     if not is_compiled(folder):
         return
-    for name in _record(folder).get("files", []):
-        path = Path(str(name))
-        if not path.is_absolute() and ".." not in path.parts:
-            (folder / path).unlink(missing_ok=True)
-            for parent in list(path.parents)[:-1]:  # folders of another layout
-                if (folder / parent).is_dir() and not any((folder / parent).iterdir()):
-                    (folder / parent).rmdir()
+    remove_files(folder, _record(folder).get("files", []))
 
 
 def write_record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def write_json_atomic(path: Path, value: Any) -> None:
     write_text_atomic(path, json.dumps(value, indent=1, sort_keys=False, allow_nan=False) + "\n")
 
 
+def remove_files(folder: Path, names: Iterable[Any]) -> None:
+    """Removes those of the named files that lie in `folder`, and folders in it that are empty then. The names may come
+    from a file: others than relative ones within the folder are left alone."""
+    for name in names:
+        path = Path(str(name))
+        if path.is_absolute() or ".." in path.parts:
+            continue
+        (folder / path).unlink(missing_ok=True)
+        for parent in list(path.parents)[:-1]:
+            if (folder / parent).is_dir() and not any((folder / parent).iterdir()):
+                (folder / parent).rmdir()
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file; raises `ThumbnetError` when it is missing, larger than 64 MB or not JSON."""
     try:
@@ -55,7 +69,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as e:
         raise ThumbnetError(f"{path} does not exist.") from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    except (ValueError, RecursionError) as e:  # no JSON, no text, numbers too long or nesting too deep
         raise ThumbnetError(
             f"{path} is not valid JSON ({e}).", "It may be damaged; delete it to compute it again."
         ) from e

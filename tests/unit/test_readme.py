@@ -40,6 +40,13 @@ def test_the_compilers_table_is_made_from_the_measured_figures() -> None:
     assert shown == firmware.table(json.loads((firmware.RESULTS / "firmware.json").read_text())["runs"])
 
 
+def test_the_page_of_interoperability_is_made_from_the_measured_figures() -> None:
+    pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+    interop = benchmark("interop")
+    figures = json.loads((ROOT / "benchmarks" / "results" / "interop.json").read_text())["figures"]
+    assert (ROOT / "docs" / "interop.md").read_text() == interop.markdown(figures)
+
+
 def test_the_commands_exist() -> None:
     commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     named = set(re.findall(r"^thumbnet (\w+)", README, re.MULTILINE))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from thumbnet.errors import UsageError
-from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
+from thumbnet.files import read_json, remove_files, write_bytes_atomic, write_json_atomic
 from thumbnet.version import __version__
 
 RECORD = "exported.json"  # in a folder that an export has written
@@ -53,13 +53,7 @@ def forget(folder: Path) -> None:
     if not (folder / RECORD).is_file():
         return
     kept = read_json(folder / RECORD)
-    for name in kept.get("files", []) if isinstance(kept, dict) else []:
-        path = Path(str(name))
-        if not path.is_absolute() and ".." not in path.parts:
-            (folder / path).unlink(missing_ok=True)
-            for parent in list(path.parents)[:-1]:  # folders of another layout
-                if (folder / parent).is_dir() and not any((folder / parent).iterdir()):
-                    (folder / parent).rmdir()
+    remove_files(folder, kept.get("files", []) if isinstance(kept, dict) else [])
 
 
 def record(folder: Path, kind: str, files: list[str]) -> None:

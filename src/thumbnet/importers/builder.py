@@ -144,22 +144,23 @@ class Builder:
 
     def vector(self, origin: Origin, x: Value) -> str:
         """The numbers as they lie, as a vector."""
-        return self._move(origin, "flatten", x.ref, (size_of(x.layout.stored),))
+        return self.moved(origin, "flatten", x.ref, (size_of(x.layout.stored),))
 
     def arranged(self, origin: Origin, x: Value, axes: Sequence[Parts]) -> str:
         """The graph's value whose axes are made of these parts of `x`; nodes that move numbers where there must be."""
         shape, wanted = tuple(size_of(a) for a in axes) or (1,), tuple(chain(*axes))
         if x.layout.stored == wanted:
-            return self._move(origin, "reshape", x.ref, shape)
+            return self.moved(origin, "reshape", x.ref, shape)
         runs = _runs(x.layout.stored, self.shapes[x.ref])
         if runs is not None and len(runs) == len(axes) and all(a in runs for a in axes) and () not in axes:
-            return self._move(origin, "transpose", x.ref, tuple(runs.index(a) for a in axes))
+            return self.moved(origin, "transpose", x.ref, tuple(runs.index(a) for a in axes))
         flat = Layout((wanted,), x.layout.stored).merged()
-        source = self._move(origin, "reshape", x.ref, tuple(p.size for p in flat.stored))
+        source = self.moved(origin, "reshape", x.ref, tuple(p.size for p in flat.stored))
         order = tuple(flat.stored.index(p) for p in flat.axes[0])
-        return self._move(origin, "reshape", self._move(origin, "transpose", source, order), shape)
+        return self.moved(origin, "reshape", self.moved(origin, "transpose", source, order), shape)
 
-    def _move(self, origin: Origin, op: str, ref: str, numbers: tuple[int, ...]) -> str:
+    def moved(self, origin: Origin, op: str, ref: str, numbers: tuple[int, ...]) -> str:
+        """A graph's value reshaped to the shape `numbers`, or transposed by them; one node for all that ask for it."""
         if op != "transpose" and self.shapes[ref] == numbers:
             return ref
         key = (op, ref, numbers)

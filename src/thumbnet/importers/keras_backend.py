@@ -12,7 +12,7 @@ from thumbnet.errors import ModelError
 
 def keras_module() -> Any:
     """Keras, on torch unless the process has chosen otherwise. Raises `ModelError` where it is not installed."""
-    if "keras" not in sys.modules:
+    if sys.modules.get("keras") is None:
         chosen = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = chosen or "torch"
         try:

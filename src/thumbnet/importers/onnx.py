@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
+from thumbnet.errors import ThumbnetError, UnsupportedOpError
 from thumbnet.importers.imported import TOLERANCE, Imported, imported
+from thumbnet.importers.model_file import model_bytes
 from thumbnet.importers.onnx_conversion import HANDLERS, Conversion, Converted
 from thumbnet.importers.onnx_nearest import HOPELESS, NEAREST
 from thumbnet.importers.onnx_quantized import QUANTIZED
 from thumbnet.importers.onnx_reader import (
-    MAX_FILE_BYTES,
     OnnxContent,
     read_onnx,
     standalone,
@@ -32,7 +32,7 @@ def import_onnx(path: Path) -> Imported:
     computes, and `UnsupportedOpError` for an operation that the graph does not have.
     """
     path = Path(path)
-    data = _read(path)
+    data = model_bytes(path)
     content = read_onnx(data, str(path), path.parent)
     made = converted(content, str(path), path.stem)
     names = [p.name for p in content.inputs]
@@ -49,7 +49,7 @@ def import_onnx(path: Path) -> Imported:
 def check_onnx(path: Path) -> list[NodeReport]:
     """What can be said of each node of a file. Raises `ModelError` for a file that cannot be read at all."""
     path = Path(path)
-    return check_bytes(_read(path), str(path), path.parent)
+    return check_bytes(model_bytes(path), str(path), path.parent)
 
 
 def check_bytes(data: bytes, where: str, folder: Path | None = None) -> list[NodeReport]:
@@ -68,15 +68,6 @@ def check_bytes(data: bytes, where: str, folder: Path | None = None) -> list[Nod
 
 def _unsupported(reports: Sequence[NodeReport]) -> int:
     return sum(r.state != SUPPORTED for r in reports)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path} has {path.stat().st_size} bytes, more than any model for a microcontroller.")
-        return path.read_bytes()
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read ({e.strerror}).") from e
 
 
 def converted(content: OnnxContent, where: str, name: str) -> Converted:

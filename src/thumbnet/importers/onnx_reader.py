@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from thumbnet.errors import ModelError
+from thumbnet.importers.model_file import MAX_FILE_BYTES
 from thumbnet.importers.onnx_tensors import DTYPES, MAX_RANK, Array, External, constant, text
 
-MAX_FILE_BYTES = 256 << 20
 MAX_TENSORS = MAX_NODES = 8192
 MAX_FIELDS = 1 << 18
 MAX_OTHER_BYTES = 4 << 20  # of all that is read and not numbers: names, shapes, attributes

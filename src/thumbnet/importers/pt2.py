@@ -38,6 +38,8 @@ _ARGUMENTS = {
         *("scalar_type", "memory_format", "layout", "device"),
     )
 }
+# What a damaged archive raises; RuntimeErrors where a record is encrypted or packed oddly, or where JSON is deep.
+_UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError)
 _RESAVE = "Save it again with torch.export.save(torch.export.export(model.eval(), (example,)), path)."
 
 
@@ -51,9 +53,11 @@ def load_pt2(path: Path) -> ExportedProgram:
         records = _records(path)
         program = json.loads(records[_PROGRAM])
         configs = {name: json.loads(records[name]) for name in _CONFIGS}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
+        if not isinstance(program, dict):
+            raise ValueError("the description is no object")
+        _check_program(path, program)
+    except _UNREADABLE as e:
         raise ModelError(f"{path} is not an exported program.", _RESAVE) from e
-    _check_program(path, program)
     for config in configs.values():
         _check_tensors(path, config)
     program["guards_code"] = []  # Python source that torch would compile
@@ -108,10 +112,14 @@ def _check_tensors(path: Path, config: Any) -> None:
     if not isinstance(entries, dict):
         raise ModelError(f"{path} is not an exported program.", _RESAVE)
     for name, entry in entries.items():
-        payload = str(entry.get("path_name"))
-        if entry.get("use_pickle") or not re.fullmatch(r"(weight|tensor)_\d+", payload):
+        plain = isinstance(entry, dict) and not entry.get("use_pickle")
+        if not plain or not re.fullmatch(r"(weight|tensor)_\d+", str(entry.get("path_name"))):
             raise _unsafe(path, f"'{name}' as a pickled object")
-        sizes = [s.get("as_int") for s in (entry.get("tensor_meta") or {}).get("sizes", ())]
+        meta = entry.get("tensor_meta") or {}
+        listed = meta.get("sizes", []) if isinstance(meta, dict) else None
+        if not isinstance(listed, list):
+            raise _unsafe(path, f"'{name}' without a shape")
+        sizes = [s.get("as_int") if isinstance(s, dict) else None for s in listed]
         count = 1
         for size in sizes:
             if not isinstance(size, int) or size < 0:

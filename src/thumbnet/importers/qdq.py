@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from thumbnet.errors import ModelError, UnsupportedOpError
 from thumbnet.graph.layout import Layout, LayoutError
+from thumbnet.importers.model_file import model_bytes
 from thumbnet.importers.onnx_constants import NotFoldedError, folded
-from thumbnet.importers.onnx_reader import MAX_FILE_BYTES, FileNode, OnnxContent, Port, read_onnx
+from thumbnet.importers.onnx_reader import FileNode, OnnxContent, Port, read_onnx
 from thumbnet.importers.qdq_axes import AXES
 from thumbnet.importers.qdq_functions import FUNCTIONS
 from thumbnet.importers.qdq_layers import LAYERS
@@ -114,7 +115,7 @@ def import_qdq(model: str | Path | bytes, name: str = "") -> QdqModel:
     if isinstance(model, bytes):
         data, where, folder = model, "The model", None
     else:
-        data, where, folder = _read(Path(model)), str(model), Path(model).parent
+        data, where, folder = model_bytes(Path(model)), str(model), Path(model).parent
         name = name or Path(model).stem
     content = read_onnx(data, where, folder)
     _refuse_floats(content, where)
@@ -135,16 +136,6 @@ class _OtherLayoutError(Exception):
 
     def __init__(self, error: ModelError) -> None:
         self.error = error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as f:
-            return f.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as e:
-        raise ModelError(f"There is no file {path}.") from e
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read: {e.strerror}.") from e
 
 
 def _refuse_floats(content: OnnxContent, where: str) -> None:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from thumbnet.errors import ModelError
 from thumbnet.importers.child import Child, ChildError
 from thumbnet.importers.imported import Imported, imported
+from thumbnet.importers.model_file import MAX_FILE_BYTES
 from thumbnet.importers.onnx import check_bytes, converted
-from thumbnet.importers.onnx_reader import MAX_FILE_BYTES, read_onnx
+from thumbnet.importers.onnx_reader import read_onnx
 from thumbnet.importers.report import NodeReport
 
 Array = npt.NDArray[Any]

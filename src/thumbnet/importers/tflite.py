@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from thumbnet.errors import ModelError, UnsupportedOpError
+from thumbnet.importers.model_file import model_bytes
 from thumbnet.importers.quantized import GraphBuilder
 from thumbnet.importers.tflite_layers import LAYERS
 from thumbnet.importers.tflite_operands import Operands, Supported
 from thumbnet.importers.tflite_parts import PARTS
-from thumbnet.importers.tflite_reader import MAX_FILE_BYTES, FileOperator, FileTensor, TfliteContent, read_tflite
+from thumbnet.importers.tflite_reader import FileOperator, FileTensor, TfliteContent, read_tflite
 from thumbnet.importers.tflite_shapes import SHAPES
 from thumbnet.integer.graph import IntegerGraph, QTensor
 
@@ -93,13 +94,7 @@ def import_tflite(model: str | Path | bytes, name: str = "") -> TfliteModel:
 def _bytes(model: str | Path | bytes) -> tuple[bytes, str]:
     if isinstance(model, bytes):
         return model, "The model"
-    try:
-        with Path(model).open("rb") as f:
-            return f.read(MAX_FILE_BYTES + 1), str(model)
-    except FileNotFoundError as e:
-        raise ModelError(f"There is no file {model}.") from e
-    except OSError as e:
-        raise ModelError(f"{model} cannot be read: {e.strerror}.") from e
+    return model_bytes(Path(model)), str(model)
 
 
 def _same_numbers(unsigned: FileTensor, signed: FileTensor, where: str) -> None:

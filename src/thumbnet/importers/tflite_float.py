@@ -19,12 +19,13 @@ from thumbnet.errors import ModelError, ThumbnetError, UnsupportedOpError
 from thumbnet.importers import litert_child
 from thumbnet.importers.builder import Builder, Floats, Origin, Value
 from thumbnet.importers.imported import TOLERANCE, Array, Imported, imported
+from thumbnet.importers.model_file import model_bytes
 from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
 from thumbnet.importers.tflite_float_layers import COMPUTING
 from thumbnet.importers.tflite_float_moves import MOVING
 from thumbnet.importers.tflite_operator import OperatorReader, short
 from thumbnet.importers.tflite_quantized import compare_layers, range_of
-from thumbnet.importers.tflite_reader import MAX_FILE_BYTES, FileOperator, TfliteContent, read_tflite
+from thumbnet.importers.tflite_reader import FileOperator, TfliteContent, read_tflite
 from thumbnet.importers.tflite_values import RANGES, Convert, FloatOperator, own_shape
 
 OPERATORS: dict[str, Convert] = {**COMPUTING, **MOVING}
@@ -42,7 +43,7 @@ def import_tflite(path: Path, *, isolated: bool = True) -> Imported:
     Raises `ModelError` for files that are no TFLite models, `UnsupportedOpError` for operators that Thumbnet lacks.
     """
     path = Path(path)
-    data = _read(path)
+    data = model_bytes(path)
     conversion = _Conversion(read_tflite(data, str(path)), str(path), path.stem)
     for operator in conversion.content.operators:
         conversion.convert(operator)
@@ -70,7 +71,7 @@ def import_tflite(path: Path, *, isolated: bool = True) -> Imported:
 def check_tflite(path: Path) -> list[NodeReport]:
     """What is supported of a file's operators, all of them. Raises `ModelError` where it cannot be read at all."""
     path = Path(path)
-    conversion = _Conversion(read_tflite(_read(path), str(path)), str(path), path.stem)
+    conversion = _Conversion(read_tflite(model_bytes(path), str(path)), str(path), path.stem)
     reports: list[NodeReport] = []
     for operator in conversion.content.operators:
         name = short(conversion.content.tensors[operator.outputs[0]])
@@ -83,16 +84,6 @@ def check_tflite(path: Path) -> list[NodeReport]:
         else:
             reports.append(NodeReport(name, operator.op, SUPPORTED, ""))
     return reports
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as f:
-            return f.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as e:
-        raise ModelError(f"There is no file {path}.") from e
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read: {e.strerror}.") from e
 
 
 def _is_quantized(content: TfliteContent) -> bool:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from thumbnet.errors import ModelError
+from thumbnet.importers.model_file import MAX_FILE_BYTES
 
-MAX_FILE_BYTES = 256 << 20
 MAX_TENSORS = MAX_OPERATORS = 8192
 MAX_RANK = 8
 MAX_TENSOR_BYTES = 64 << 20

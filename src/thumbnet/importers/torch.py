@@ -210,15 +210,18 @@ def check_torch(model: nn.Module | ExportedProgram, input_shape: Shapes | None =
         if node.op != "call_function":
             continue
         where = origin(node)
+        told = where.op not in ("getitem", "sym_size", "_assert_tensor_metadata")
         if any(n not in values for n in node.all_input_nodes):
+            if node.target is operator.getitem:  # one of the results of a refused operation
+                _stand_in(builder, values, node)
+                continue
             hidden = "It reads what a refused operation before it would make."
-            reports.append(NodeReport(where.name, where.op, UNCHECKED, hidden))
+            reports += [NodeReport(where.name, where.op, UNCHECKED, hidden)] if told else []
             continue
         try:
             values[node] = _translate_call(builder, values, node)
             _mutate(values, node)
-            if where.op not in ("getitem", "sym_size", "_assert_tensor_metadata"):
-                reports.append(NodeReport(where.name, where.op, SUPPORTED, ""))
+            reports += [NodeReport(where.name, where.op, SUPPORTED, "")] if told else []
         except ModelError as e:
             reports.append(NodeReport(where.name, where.op, REFUSED, e.hint or e.message))
             _stand_in(builder, values, node)

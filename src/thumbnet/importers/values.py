@@ -77,7 +77,7 @@ def binary(b: Builder, o: Origin, op: str, x: Value, y: Value) -> Value:
     if full not in (x.shape, y.shape):
         raise o.refuse(f"It combines shapes {x.shape} and {y.shape}; one must fit into the other, axis by axis.")
     if x.shape == y.shape and x.layout.key() == y.layout.key():
-        second = b._move(o, "reshape", y.ref, b.shapes[x.ref])
+        second = b.moved(o, "reshape", y.ref, b.shapes[x.ref])
         return Value(b.add(o, op, [x.ref, second]), x.layout)
     if rank in (2, 3):
         last = b.convention(x if x.shape == full else y)

@@ -19,6 +19,7 @@ from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, c
 __all__ = ["KEEPS_QUANTIZATION", "LOWER", "lower", "refused"]
 
 LOWER: Mapping[str, Lowerer] = {**LAYERS, **MOVES}
+_INSTEAD = {"log_softmax": "It has no int8 form; use softmax, or have it last, where it is left out."}
 
 
 def lower(
@@ -66,5 +67,6 @@ def refused(graph: Graph) -> list[ModelError]:
 def _lower_node(work: Work, node: Node) -> None:
     lowerer = LOWER.get(node.op)
     if lowerer is None:
-        raise UnsupportedOpError(node.op, node.name, "It has no integer form; fold or replace it first.")
+        hint = _INSTEAD.get(node.op, "It has no integer form; fold or replace it first.")
+        raise UnsupportedOpError(node.op, node.name, hint)
     lowerer(work, node)

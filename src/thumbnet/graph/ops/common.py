@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -60,6 +62,13 @@ def fused_activation(node: Node) -> str:
     if activation not in FUSED_ACTIVATIONS:
         raise misfit(node, f"cannot hold the activation '{activation}', only {', '.join(FUSED_ACTIVATIONS)}")
     return activation
+
+
+def without_channels(node: Node, inputs: npt.NDArray[np.intp], outputs: npt.NDArray[np.intp]) -> Node:
+    """The node with weight [O, I, …] and bias [O] of the kept channels only, where every output reads every input."""
+    kept = {k: w[outputs] for k, w in node.weights.items()}
+    kept["weight"] = np.ascontiguousarray(kept["weight"][:, inputs])
+    return node.with_weights(**kept)
 
 
 def activate(node: Node, x: torch.Tensor) -> torch.Tensor:

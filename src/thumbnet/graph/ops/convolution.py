@@ -22,6 +22,7 @@ from thumbnet.graph.ops.common import (
     pair,
     split_padding,
     window_output,
+    without_channels,
 )
 
 
@@ -147,9 +148,7 @@ class ConvTranspose2d(Op):
         return linker.new(output[0], node)
 
     def slice(self, node: Node, inputs: Sequence[npt.NDArray[np.intp]], output: npt.NDArray[np.intp]) -> Node:
-        kept = {k: w[output] for k, w in node.weights.items()}
-        kept["weight"] = np.ascontiguousarray(kept["weight"][:, inputs[0]])
-        return node.with_weights(**kept)
+        return without_channels(node, inputs[0], output)
 
 
 def _cut_off(node: Node) -> tuple[int, int, int, int]:

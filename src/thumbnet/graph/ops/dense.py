@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from thumbnet.graph.graph import Node, Shape
 from thumbnet.graph.ops.base import ChannelIds, Linker, Op
-from thumbnet.graph.ops.common import activate, fused_activation, misfit
+from thumbnet.graph.ops.common import activate, fused_activation, misfit, without_channels
 
 
 class Dense(Op):
@@ -38,6 +38,4 @@ class Dense(Op):
         return linker.new(output[0], node)
 
     def slice(self, node: Node, inputs: Sequence[npt.NDArray[np.intp]], output: npt.NDArray[np.intp]) -> Node:
-        kept = {k: w[output] for k, w in node.weights.items()}
-        kept["weight"] = np.ascontiguousarray(kept["weight"][:, inputs[0]])
-        return node.with_weights(**kept)
+        return without_channels(node, inputs[0], output)

@@ -19,7 +19,7 @@ from thumbnet.graph.passes import clean
 from thumbnet.importers.imported import Check
 from thumbnet.importers.load import check_nodes, load_imported
 from thumbnet.importers.quantized_models import is_quantized, load_quantized
-from thumbnet.importers.report import REFUSED, SUPPORTED, NodeReport
+from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
 from thumbnet.importers.torch import Shapes
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower, refused
@@ -48,6 +48,9 @@ class Checked:
     exits: Mapping[str, str]
     quantized: bool
 
+    def __str__(self) -> str:
+        return "\n".join([*(f"{n.name} ({n.op}): {n.reason}" for n in self.listed()), *self.lines()])
+
     @property
     def ok(self) -> bool:
         return not self.error and all(n.state == SUPPORTED for n in self.nodes)
@@ -55,6 +58,12 @@ class Checked:
     @property
     def refused(self) -> tuple[NodeReport, ...]:
         return tuple(n for n in self.nodes if n.state == REFUSED)
+
+    def listed(self, *, everything: bool = False) -> list[NodeReport]:
+        """What a table of nodes must show: those refused, or where there are none those that could not be checked."""
+        if everything:
+            return list(self.nodes)
+        return list(self.refused) or [n for n in self.nodes if n.state != SUPPORTED]
 
     def json(self) -> dict[str, Any]:
         return {
@@ -71,8 +80,7 @@ class Checked:
 
     def lines(self) -> list[str]:
         """What there is to say of the whole, for the terminal."""
-        counts = {s: sum(n.state == s for n in self.nodes) for s in (SUPPORTED, REFUSED, "unchecked")}
-        said = [f"{len(self.nodes)} nodes: " + ", ".join(f"{c} {s}" for s, c in counts.items() if c) + "."]
+        said = [self._counted()] if self.nodes else []
         if self.error and not self.refused:
             said.append(self.error)
         if self.agreement:
@@ -85,6 +93,14 @@ class Checked:
         if self.quantized:
             said.append("It is quantized: 'thumbnet compile' takes it as it is, byte for byte.")
         return said
+
+    def _counted(self) -> str:
+        count = len(self.nodes)
+        if all(n.state == SUPPORTED for n in self.nodes):
+            return f"All {count} nodes are supported." if count > 1 else "Its one node is supported."
+        refused, hidden = len(self.refused), sum(n.state == UNCHECKED for n in self.nodes)
+        said = f"{refused} of {count} nodes {'is' if refused == 1 else 'are'} not supported"
+        return said + (f", and {hidden} behind could not be checked." if hidden else ".")
 
     def _fit(self, costs: Costs) -> str:
         t = self.target
@@ -111,14 +127,15 @@ def check(
     board = load_target(target)
     nodes = tuple(check_nodes(model, input_shape, weights))
     name = Path(model).name if isinstance(model, str | Path) else type(model).__name__
-    quantized = is_quantized(model)
+    taken = _compiled(model) if is_quantized(model) else None
+    quantized = taken is not None
     try:
         made = load_imported(model, input_shape, weights)
         graph = clean(made.graph)
         failed = refused(graph)
     except ModelError as e:
-        taken = _compiled(model) if quantized else None
-        return Checked(name, nodes, str(e), None, board, *_whole(taken, None, board), quantized and taken is not None)
+        return Checked(name, nodes, str(e), None, board, *_whole(taken, None, board), quantized)
+    nodes = nodes or tuple(NodeReport(n.name, n.op, SUPPORTED, "") for n in made.graph.nodes)  # a graph of our own
     if failed:
         return Checked(name, _marked(nodes, failed), str(failed[0]), made.check, board, None, {}, quantized)
     integer = lower(graph, None)

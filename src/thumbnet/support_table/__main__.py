@@ -1,0 +1,3 @@
+from thumbnet.support_table.page import support_page
+
+print(support_page(), end="")
