@@ -270,6 +270,13 @@ def test_a_missing_package_is_named(
         check(path)
 
 
+def test_a_saved_model_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"thumbnet\[tensorflow\]"):
+        check(tmp_path)
+
+
 # --- the command
 
 
@@ -314,15 +321,22 @@ def test_the_command_lists_what_is_refused_and_nothing_else(
     width: int, command: Callable[..., Said], tmp_path: Path
 ) -> None:
     path = pt2(tmp_path, Refused)
-    said = command(path, "--json", tmp_path / "c.json", width=width)
+    said = command(path, width=width)
     assert said.code == ModelError.exit_code
     assert all(len(line) <= width for line in said.out.splitlines())
     for name in ("gelu", "group_norm", "erf", "lstm", "features.1", "Use BatchNorm2d instead"):
         assert name in said.out
     assert "linear" not in said.out
     assert "4 of 11 nodes are not supported." in said.out
-    assert not json.loads((tmp_path / "c.json").read_text())["ok"]
-    assert "linear" in command(path, "--all", width=width).out
+
+
+def test_the_command_lists_everything_if_asked(command: Callable[..., Said], tmp_path: Path) -> None:
+    said = command(onnx(tmp_path, "Gelu"), "--all", "--json", tmp_path / "c.json")
+    assert "GlobalAveragePool" in said.out
+    told = json.loads((tmp_path / "c.json").read_text())
+    assert not told["ok"]
+    assert [n["op"] for n in told["nodes"] if n["state"] == "refused"] == ["Gelu"]
+    assert not told["exits"]
 
 
 def test_the_command_takes_several_shapes(

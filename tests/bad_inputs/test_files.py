@@ -240,6 +240,17 @@ def test_weights_that_are_described_strangely(entry: object, whole: dict[str, by
     refused(tmp_path / "net.pt2", archive(members, zipfile.ZIP_STORED))
 
 
+def test_torch_logs_no_traceback(
+    whole: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As it would before it raises an error about a weight that the archive lacks."""
+    with zipfile.ZipFile(io.BytesIO(of(whole, "pt2"))) as source:
+        members = {i: source.read(i) for i in source.namelist() if not i.endswith("weights/weight_1")}
+    refused(tmp_path / "net.pt2", archive(members, zipfile.ZIP_STORED))
+    text = capfd.readouterr()
+    assert "Traceback" not in text.err + text.out + caplog.text
+
+
 # --- sizes that are told, not there
 
 

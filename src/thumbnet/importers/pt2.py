@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +66,23 @@ def load_pt2(path: Path) -> ExportedProgram:
     program["guards_code"] = []  # Python source that torch would compile
     archive = _archive(records, {_PROGRAM: program, **configs})
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about its own workings
+        with _silent():
             return torch.export.load(archive)
     except (RuntimeError, AssertionError, KeyError, ValueError, TypeError, AttributeError) as e:
         raise ModelError(f"torch {torch.__version__} cannot read {path}: {e}", _RESAVE) from e
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without torch's warnings about its own workings, and the traceback that it logs before it raises an error."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 def _records(path: Path) -> dict[str, bytes]:
