@@ -24,7 +24,7 @@ from thumbnet.integer.passes.join_inputs import join_ports, joined_inputs
 from thumbnet.search.efforts import Effort
 from thumbnet.targets import load_target
 
-CALIBRATION, SAMPLES, EMULATED = 16, 4, 2
+CALIBRATION, SAMPLES, EMULATED = 16, 4, 1
 
 
 @cache
