@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -40,10 +41,10 @@ class Taken:
 @cache
 def taken(case: Case) -> Taken:
     graph = case.graph()
-    try:
-        return Taken(graph, lower(graph, None), False)
-    except UnsupportedOpError:
-        return Taken(graph, None, all(n.op != case.op for n in clean(_behind(graph)).nodes))
+    for form in (graph, clean(graph)):  # cleaning may make other operations of it
+        with suppress(UnsupportedOpError):
+            return Taken(graph, lower(form, None), False)
+    return Taken(graph, None, all(n.op != case.op for n in clean(_behind(graph)).nodes))
 
 
 def _behind(graph: Graph) -> Graph:

@@ -34,8 +34,8 @@ _EXITS = """
 `int8` is the integer network; *training* is quantization-aware training, with gradients through it. For C, *fast* means
 kernels written for that family of cores, *yes* the portable ones. In the last column *yes* is a function of CMSIS-NN on
 a Cortex-M4, *ours* our kernel beside them. *left out*: at the end of a network it goes before the network becomes int8,
-since the order of the classes stays; elsewhere it is refused. Batch norms fold into a layer beside them; one of vectors
-must, so it needs a dense layer before or behind it. Ethos-U takes the TFLite file; what Vela leaves to the CPU is in
+since the order of the classes stays; elsewhere it is refused. Batch norms fold into a layer beside them, or become one
+of their own. Ethos-U takes the TFLite file; what Vela leaves to the CPU is in
 [exports.md](exports.md).
 
 """
