@@ -89,6 +89,8 @@ def requantized(work: Work, node: Node, x: QTensor, out: QTensor) -> QTensor:
     if (x.scale, x.zero_point) == (out.scale, out.zero_point):
         return x
     same = replace(out, name=f"{node.name}.{x.name}", shape=x.shape)
+    if same.name in work.tensors:  # it is an input twice
+        return same
     work.tensors[same.name] = same
     work.nodes.append(build.requantize(same.name, x, same))
     return same

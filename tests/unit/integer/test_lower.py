@@ -273,6 +273,14 @@ def test_a_concat_gives_its_quantization_to_its_inputs() -> None:
     assert_equals_tflm(ig)
 
 
+def test_a_concat_requantizes_an_input_that_comes_twice_once() -> None:
+    clip = Node("c", "clip", ("x",), {"low": -0.75, "high": 1.5})
+    graph, ig, x = lowered(clip, Node("y", "concat", ("c", "c"), {"axis": 0}))
+    assert [n.op for n in ig.nodes] == ["requantize", "requantize", "concat"]
+    assert_close(graph, ig, x, 1.6)
+    assert_equals_tflm(ig)
+
+
 def test_a_concat_requantizes_inputs_of_prescribed_quantization() -> None:
     graph, ig, x = lowered(
         Node("s", "sigmoid", ("x",)), convolution("b", "x", 5, 4), Node("y", "concat", ("s", "b"), {"axis": 0})
@@ -402,7 +410,7 @@ def test_an_unobserved_range_is_named() -> None:
     [
         ((Node("s", "softmax", ("x",), {"axis": 1}),), "over channels"),
         ((Node("m", "mean", ("x",), {"axes": [0, 1]}),), "not over both"),
-        ((Node("m", "reduce_max", ("x",), {"axes": [2]}), Node("y", "log_softmax", ("m",))), "no integer form"),
+        ((Node("m", "reduce_max", ("x",), {"axes": [2]}), Node("y", "log_softmax", ("m",))), "no int8 form"),
     ],
 )
 def test_what_has_no_integer_form_is_named(nodes: tuple[Node, ...], message: str) -> None:
