@@ -275,7 +275,7 @@ def test_a_concat_gives_its_quantization_to_its_inputs() -> None:
 
 def test_a_concat_requantizes_an_input_that_comes_twice_once() -> None:
     clip = Node("c", "clip", ("x",), {"low": -0.75, "high": 1.5})
-    graph, ig, x = lowered(clip, Node("y", "concat", ("c", "c"), {"axis": 0}))
+    graph, ig, x = lowered(clip, Node("y", "concat", ("c", "x", "c"), {"axis": 0}))
     assert [n.op for n in ig.nodes] == ["requantize", "requantize", "concat"]
     assert_close(graph, ig, x, 1.6)
     assert_equals_tflm(ig)
