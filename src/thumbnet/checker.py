@@ -20,7 +20,7 @@ from thumbnet.importers.imported import Check
 from thumbnet.importers.load import check_nodes, load_imported
 from thumbnet.importers.quantized_models import is_quantized, load_quantized
 from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
-from thumbnet.importers.torch import Shapes
+from thumbnet.importers.torch_export import Shapes
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower, refused
 from thumbnet.integer.passes import lossless

@@ -25,7 +25,8 @@ from thumbnet.graph.graph import Graph, Shape
 from thumbnet.importers.imported import Imported, unchecked
 from thumbnet.importers.pt2 import load_pt2
 from thumbnet.importers.report import NodeReport
-from thumbnet.importers.torch import Shapes, check_torch, imported, shapes_of
+from thumbnet.importers.torch import check_torch, imported
+from thumbnet.importers.torch_export import Shapes, shapes_of
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")

@@ -5,9 +5,7 @@ itself.
 from __future__ import annotations
 
 import operator
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from thumbnet.errors import ModelError
-from thumbnet.graph.graph import Graph, Shape
+from thumbnet.graph.graph import Graph
 from thumbnet.importers import imported as check
 from thumbnet.importers.aten import (
     MAX_CONSTANT,
@@ -38,12 +36,9 @@ from thumbnet.importers.builder import Value
 from thumbnet.importers.imported import Array, Imported
 from thumbnet.importers.nearest import NEAREST
 from thumbnet.importers.report import REFUSED, SUPPORTED, UNCHECKED, NodeReport
+from thumbnet.importers.torch_export import BATCH, Shapes, evaluating, exported, no_shape, shapes_of
 
 HANDLERS: dict[str, Handler] = {**LAYERS, **VALUES}
-_BATCH = 2  # with 1, an operation that drops or mixes the batch axis would go unseen
-# What torch raises when a module and its input do not go together, or when it cannot be traced.
-_TORCH_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError)
-Shapes = Sequence[int] | Sequence[Sequence[int]]
 Runner = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 
@@ -73,30 +68,16 @@ def imported(
         made = _imported(model, lambda x: _interpret(model, x), name or "network")
         return made if samples is None else made.checked([samples])
     if input_shape is None:
-        raise _no_shape(model)
-    with _evaluating(model):
-        program = _export(model, shapes_of(input_shape))
+        raise no_shape(model)
+    with evaluating(model):
+        program = exported(model, shapes_of(input_shape))
 
     def run(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        with _evaluating(model):
+        with evaluating(model):
             return _flat(model(*inputs))
 
     made = _imported(program, run, name or type(model).__name__)
     return made if samples is None else made.checked([samples])
-
-
-def _no_shape(model: nn.Module) -> ModelError:
-    return ModelError(
-        f"{type(model).__name__} does not tell the shape of its input.",
-        "Give input_shape=(channels, height, width), or an input size where the data tells the channels.",
-    )
-
-
-def shapes_of(given: Shapes) -> list[Shape]:
-    """One shape for each input."""
-    if given and all(isinstance(s, int) for s in given):
-        return [tuple(int(s) for s in given)]  # type: ignore[arg-type]  # all are ints
-    return [tuple(int(d) for d in s) for s in given]  # type: ignore[union-attr]  # none is an int
 
 
 def _imported(program: ExportedProgram, run: Runner, name: str) -> Imported:
@@ -108,52 +89,6 @@ def _imported(program: ExportedProgram, run: Runner, name: str) -> Imported:
 
     runtime = f"PyTorch {torch.__version__}"
     return check.imported(graph, inputs, outputs, run_arrays, runtime, batch=fixed)
-
-
-# --- export
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the time being; every sub-module gets its own mode back."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for m, mode in modes:
-            m.training = mode
-
-
-def _export(module: nn.Module, shapes: list[Shape]) -> ExportedProgram:
-    kind = type(module).__name__
-    inputs = tuple(torch.zeros(_BATCH, *s) for s in shapes)
-    try:
-        module(*inputs)
-    except _TORCH_ERRORS as e:
-        flat = [(s[0], s[2]) if len(s) == 3 and s[1] == 1 else s for s in shapes]
-        if flat != shapes:  # a signal without a height
-            return _export(module, flat)
-        told = " and ".join(map(str, shapes))
-        raise ModelError(
-            f"{kind} does not accept an input of shape {told} (channels, height, width): {_first_line(e)}",
-            "Check the input size and the number of channels.",
-        ) from e
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about its own workings
-            return torch.export.export(module, inputs)
-    except _TORCH_ERRORS as e:
-        raise ModelError(
-            f"torch.export cannot trace {kind}: {_first_line(e)}",
-            "Remove control flow that depends on the input's values, or export the model yourself.",
-        ) from e
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200].rstrip(".") + "."
 
 
 # --- translation
@@ -199,10 +134,10 @@ def check_torch(model: nn.Module | ExportedProgram, input_shape: Shapes | None =
     if isinstance(model, ExportedProgram):
         program = model
     elif input_shape is None:
-        raise _no_shape(model)
+        raise no_shape(model)
     else:
-        with _evaluating(model):
-            program = _export(model, shapes_of(input_shape))
+        with evaluating(model):
+            program = exported(model, shapes_of(input_shape))
     builder = AtenBuilder("network", _batch_size(program))
     values, _ = _given(program, builder)
     reports = []
@@ -312,8 +247,8 @@ def _constants(program: ExportedProgram) -> dict[str, torch.Tensor]:
 
 
 def _batch_size(program: ExportedProgram) -> int:
-    """Batch size of the exported program, or `_BATCH` where it may vary."""
-    return _fixed_batch(program) or _BATCH
+    """Batch size of the exported program, or `BATCH` where it may vary."""
+    return _fixed_batch(program) or BATCH
 
 
 def _fixed_batch(program: ExportedProgram) -> int | None:
