@@ -49,6 +49,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def exported(module: nn.Module, shapes: list[Shape]) -> ExportedProgram:
+    """The module's program for inputs [BATCH, *shape]; (channels, 1, time) may also stand for (channels, time).
+
+    Raises `ModelError` where the module does not accept such inputs, or torch cannot trace it.
+    """
     kind = type(module).__name__
     inputs = tuple(torch.zeros(BATCH, *s) for s in shapes)
     try:
