@@ -19,7 +19,7 @@ from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, c
 __all__ = ["KEEPS_QUANTIZATION", "LOWER", "lower", "refused"]
 
 LOWER: Mapping[str, Lowerer] = {**LAYERS, **MOVES}
-_INSTEAD = {"log_softmax": "It has no int8 form; use softmax, or have it last, where it is left out."}
+_INSTEAD = {"log_softmax": "It has no integer form; use softmax, or have it last, where it is left out."}
 
 
 def lower(
