@@ -410,7 +410,7 @@ def test_an_unobserved_range_is_named() -> None:
     [
         ((Node("s", "softmax", ("x",), {"axis": 1}),), "over channels"),
         ((Node("m", "mean", ("x",), {"axes": [0, 1]}),), "not over both"),
-        ((Node("m", "reduce_max", ("x",), {"axes": [2]}), Node("y", "log_softmax", ("m",))), "no int8 form"),
+        ((Node("m", "reduce_max", ("x",), {"axes": [2]}), Node("y", "log_softmax", ("m",))), "no integer form"),
     ],
 )
 def test_what_has_no_integer_form_is_named(nodes: tuple[Node, ...], message: str) -> None:
