@@ -16,6 +16,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.evaluate import evaluate_values
 from thumbnet.graph.graph import Graph, Shape
 from thumbnet.graph.layout import Layout
+from thumbnet.graph.passes.dead_nodes import dead_nodes
 from thumbnet.importers.builder import MAX_NUMBERS, Value
 
 Array = npt.NDArray[Any]
@@ -213,11 +214,8 @@ def imported(
     ranges: Sequence[tuple[float, float] | None] = (),
 ) -> Imported:
     """The checked import of a graph built by a `Builder`, less the nodes that no output needs."""
-    from thumbnet.graph.passes.dead_nodes import dead_nodes
-
-    _bounded(
-        builder_graph, batch or _BATCH
-    )  # with the nodes that no output needs: the source's runtime computes those as well
+    # with the nodes that no output needs: the source's runtime computes those as well
+    _bounded(builder_graph, batch or _BATCH)
     graph = dead_nodes(builder_graph)
     graph.validate()
     shapes = graph.shapes

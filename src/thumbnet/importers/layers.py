@@ -144,22 +144,20 @@ def ceil_padding(size: Pair, kernel: Pair, stride: Pair, padding: Sequence[int])
 
 def reduction(b: Builder, o: Origin, x: Value, kind: str, axes: Sequence[int], keepdims: bool) -> Value:
     """`kind` is "mean", "sum", "max" or "min", over source axes (counted without the batch, not negative)."""
+    still = all(x.shape[a] == 1 for a in axes)  # nothing to compute, whatever the order
+    if not still and len(x.shape) in (2, 3):
+        last = b.convention(x)
+        x = b.from_image(b.image(o, x, last), len(x.shape), last)
+    elif not still:
+        x = Value(b.plain(o, x), Layout(x.layout.axes, tuple(p for a in x.layout.axes for p in a)))
     gone = [p for a in axes for p in x.layout.axes[a]]
     kept = tuple(() if k in axes else parts for k, parts in enumerate(x.layout.axes))
     left = kept if keepdims else tuple(parts for k, parts in enumerate(kept) if k not in axes)
-    if not gone:
+    if still:
         return Value(x.ref, Layout(left, x.layout.stored))
-    last = b.convention(x)
-    ref = b.image(o, x, last) if len(x.shape) in (2, 3) else b.plain(o, x)
+    ref, own = x.ref, list(axes)
     if len(x.shape) in (2, 3):
-        x = b.from_image(ref, len(x.shape), last)
-        gone = [p for a in axes for p in x.layout.axes[a]]
-        kept = tuple(() if k in axes else parts for k, parts in enumerate(x.layout.axes))
-        left = kept if keepdims else tuple(parts for k, parts in enumerate(kept) if k not in axes)
         own = [k for k, s in enumerate(b.shapes[ref]) if s > 1 and any(p in gone for p in _axis_parts(b, x, k))]
-    else:
-        own = list(axes)
-        x = Value(ref, Layout(x.layout.axes, tuple(p for a in x.layout.axes for p in a)))
     stored = tuple(p for p in x.layout.stored if p not in gone)
     image = len(b.shapes[ref]) == 3
     if kind == "mean" and image and set(own) == {k for k in (1, 2) if b.shapes[ref][k] > 1}:
