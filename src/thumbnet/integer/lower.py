@@ -14,7 +14,7 @@ from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower_layers import LAYERS
 from thumbnet.integer.lower_moves import MOVES
 from thumbnet.integer.lowering import Lowerer, Work
-from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, check_weight_bits
+from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, check_weight_bits, weight_bits_of
 
 __all__ = ["KEEPS_QUANTIZATION", "LOWER", "lower", "refused"]
 
@@ -33,11 +33,12 @@ def lower(
 
     `ranges[value]` is the observed (low, high) of every graph input and node; None lowers for costs alone, with unit
     ranges. `fixed[value]` forces (scale, zero point), such as those of an image input. Values of operations that keep
-    their input's quantization share one range, the union. `weight_bits[node]` is 4 or 8, by default 8. Raises
+    their input's quantization share one range, the union. `weight_bits[node]` is 4 or 8; by default what the node's
+    attr `weight_bits` says, else 8. Raises
     `UnsupportedOpError` for an operation without integer form, and `ModelError` where a range is missing or not finite,
     or where a node named in `weight_bits` has no weights.
     """
-    bits = weight_bits or {}
+    bits = {**weight_bits_of(graph), **(weight_bits or {})}
     check_weight_bits(graph, bits)
     work = Work(graph, assign(graph, ranges, fixed or {}, bits), bits)
     for value in graph.inputs:

@@ -72,6 +72,11 @@ def shared_quantization(graph: Graph, fixed: Mapping[str, QParams]) -> tuple[dic
     return {v: classes.find(v) for v in classes.parent}, classes.fixed
 
 
+def weight_bits_of(graph: Graph) -> dict[str, int]:
+    """The bits of each node that says so itself, in its attr `weight_bits`."""
+    return {n.name: int(n.attrs["weight_bits"]) for n in graph.nodes if "weight_bits" in n.attrs}
+
+
 def check_weight_bits(graph: Graph, weight_bits: Mapping[str, int]) -> None:
     """Raises `ModelError` unless each name is that of a node with weights, and its bits are known."""
     nodes = {n.name: n for n in graph.nodes}

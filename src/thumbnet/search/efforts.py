@@ -1,33 +1,56 @@
-"""How much work each effort buys. Steps are optimizer steps; everything else follows from them."""
+"""How much work each effort buys. Everything is told in parts of the final training, which follows from the data."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from thumbnet.errors import UsageError
+
+LITTLE_DATA = 4000  # images; below it batches are smaller, so that an epoch still has enough steps
 
 
 @dataclass(frozen=True)
 class Effort:
     """The budget of one run."""
 
-    candidates: int  # networks scored without training (rung 0)
-    rungs: tuple[tuple[int, int], ...]  # (survivors, total steps each has had at the end of the rung)
-    final_epochs: float  # of the finalists' end-to-end distillation
+    candidates: int  # networks scored without training
+    rungs: tuple[tuple[int, float], ...]  # (survivors, what each has had at the end, as a part of the final steps)
     finalists: int
-    quantized_epochs: float  # of quantization-aware training
+    final_epochs: float  # of the finalists' end-to-end distillation
+    least_steps: int  # of it: little data is seen more often
+    quantized: float  # steps of quantization-aware training, as a part of the final ones
     scoring_images: int  # training images used to score a candidate without training
+    taught: int  # steps in which a variant of a block learns what the reference's block does; 0: none is taught
 
     def __post_init__(self) -> None:
-        survivors = [s for s, _ in self.rungs]
+        survivors, parts = [s for s, _ in self.rungs], [p for _, p in self.rungs]
         if survivors != sorted(survivors, reverse=True) or (survivors and survivors[-1] < self.finalists):
             raise ValueError("each rung must keep fewer networks than the one before, and enough finalists")
+        if parts != sorted(set(parts)):
+            raise ValueError("each rung must train for longer than the one before")
+
+    def steps(self, images: int) -> int:
+        """Of the final training on so many images."""
+        return max(self.least_steps, math.ceil(self.final_epochs * images / batch_of(images)))
+
+    def quantized_steps(self, images: int) -> int:
+        return math.ceil(self.quantized * self.steps(images))
+
+    def rung_steps(self, images: int) -> tuple[tuple[int, int], ...]:
+        """(survivors, steps that each has had at the end of the rung)."""
+        return tuple((s, math.ceil(p * self.steps(images))) for s, p in self.rungs)
+
+
+def batch_of(images: int) -> int:
+    """Images in a batch."""
+    return 32 if images < LITTLE_DATA else 64
 
 
 EFFORTS = {
-    "quick": Effort(12, ((4, 60), (2, 150)), 10, 1, 3, 320),
-    "standard": Effort(32, ((8, 120), (4, 240), (2, 480)), 30, 2, 8, 512),
-    "thorough": Effort(64, ((16, 200), (8, 400), (4, 800)), 80, 3, 16, 1024),
+    "quick": Effort(12, ((4, 0.1), (2, 0.25)), 1, 10, 0, 0.3, 320, 60),
+    "standard": Effort(32, ((12, 0.03), (6, 0.06), (3, 0.12)), 1, 30, 3000, 0.25, 512, 150),
+    "thorough": Effort(64, ((24, 0.02), (12, 0.05), (6, 0.1), (3, 0.2)), 2, 80, 8000, 0.2, 1024, 300),
 }
 
 

@@ -9,7 +9,7 @@ blocks that can be left out, the least important go first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,22 +36,37 @@ from thumbnet.training.normalize import LINEAR, restore_names
 STEP = 4  # widths are multiples of it: kernels work on four channels at a time
 MIN_FRACTION = 1 / 8
 BALANCES = (1.0, 0.0)
+TILTS = (0.0, 1.0, -1.0)
 MAX_ROUNDS = 60
+MAX_STEMS = 4  # shapes whose costs are remembered
 FRACTIONS = 128  # widths are fitted to this part of the reference's
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Which blocks are left out, and what is computed with instead of the reference's layers."""
+
+    skips: tuple[str, ...] = ()
+    exchanges: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True)
 class Shape:
-    """What is fixed before widths are fitted: where the network ends, which blocks it leaves out, its input.
+    """What is fixed before widths are fitted: where the network ends, which blocks it leaves out, what it computes
+    with instead of the reference's layers (`exchanges`), its input.
 
     Where the insides of separable blocks keep the fraction f of their channels, the streams between blocks keep
-    f ** `balance`: 1 scales all alike, 0 leaves the streams as wide as RAM allows.
+    f ** `balance`: 1 scales all alike, 0 leaves the streams as wide as RAM allows. Along the network the fraction
+    changes by a factor of 2 ** -`tilt`: with a tilt of 1 the first channels are twice as many as the last, compared
+    with the reference.
     """
 
     cut: str | None
     skips: tuple[str, ...]
     resolution: tuple[int, int] | None
     balance: float
+    tilt: float = 0.0
+    exchanges: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +75,7 @@ class Fitted:
 
     recipe: Recipe
     shape: Shape
+    widths: dict[str, int]
     costs: Costs
     violations: dict[str, float]
     kept: float  # fraction of the reference's total importance that the kept channels hold
@@ -69,12 +85,21 @@ class Fitted:
         return not self.violations
 
 
+@dataclass(frozen=True)
+class _Group:
+    """A channel group of a shape at full width: its name there, and how many channels it has."""
+
+    bare: str
+    size: int
+    position: float  # of its first producer, from 0 (the input) to 1
+
+
 @dataclass(frozen=True, eq=False)
 class _Stem:
-    """A shape at full width: its graph, the channel groups left in it with their names there, and costs by widths."""
+    """A shape at full width: its graph, its channel groups by the names that recipes use, and costs by widths."""
 
     graph: Graph
-    groups: dict[str, str]
+    groups: dict[str, _Group]
     costs: dict[tuple[int, ...], Costs] = field(default_factory=dict)
 
 
@@ -86,21 +111,30 @@ class Fitter:
         self.context = context
         self.target = target
         self.limits = limits
-        self.groups = {g.id: g for g in space.groups}
         # Slicing millions of weights hundreds of times would take minutes: costs depend on shapes alone.
         self.bare = _weightless(restore_names(clean(space.graph)))
         self.inner = _inner(space)
+        self._known = frozenset(g.id for g in space.groups)
+        self._names = {g.id.removesuffix(LINEAR): g.id for g in space.groups}
+        self._owners = _owners(space.groups)  # values are called alike in the normalized and in the bare graph
         self._caps: dict[tuple[int, int] | None, dict[str, int]] = {}
         self._kept: dict[tuple[object, ...], int] = {}  # the fraction that fitted last, of FRACTIONS
-        self._last_stem: tuple[tuple[object, ...], _Stem] | None = None
+        self._stems: dict[tuple[object, ...], _Stem] = {}
         self.total = sum(float(v.sum()) for v in context.importance.values())
 
-    def shapes(self) -> Iterator[Shape]:
+    def shapes(self, plans: Sequence[Plan] = ()) -> Iterator[Shape]:
+        """Every combination of input, end, plan and balance; a tilt only where all else is as in the reference."""
         for resolution in self.space.resolutions or (None,):
             for cut in (None, *self.space.cuts):
-                for skips in self._skips(cut):
-                    for balance in BALANCES:
-                        yield Shape(cut, skips, resolution, balance)
+                for plan in dict.fromkeys((*(Plan(s) for s in self._skips(cut)), *plans)):
+                    for balance, tilt in self._balances():
+                        yield Shape(cut, plan.skips, resolution, balance, tilt, plan.exchanges)
+
+    def _balances(self) -> list[tuple[float, float]]:
+        """A balance where separable blocks have insides, a tilt where there is nothing else to vary."""
+        if len(self.inner) < len(self.space.groups):
+            return [(b, 0.0) for b in BALANCES]
+        return [(1.0, t) for t in TILTS]
 
     def _skips(self, cut: str | None) -> list[tuple[str, ...]]:
         """No block left out of those before the cut; the less important half of them; all of them."""
@@ -119,12 +153,26 @@ class Fitter:
         except ModelError:
             return None
 
+    def widened(self, fitted: Fitted) -> Fitted:
+        """The same network with every group as much wider as the limits still allow, the groups one after another.
+
+        Scaling all groups alike leaves a part of the budget unused, since widths are multiples of `STEP`.
+        """
+        shape, widths = fitted.shape, dict(fitted.widths)
+        stem = self._stem(shape)
+        for name in sorted(widths, key=lambda g: widths[g] / stem.groups[g].size):
+            wider = {**widths, name: min(stem.groups[name].size, _next(widths[name]))}
+            if wider != widths and not self.limits.violations(self._costs(shape, wider)):
+                widths = wider
+        return self._fitted(shape, widths)
+
     # --- candidates
 
     def recipe(self, shape: Shape, widths: dict[str, int]) -> Recipe:
-        alive = self._stem(shape).groups
-        narrowed = {g: w for g, w in widths.items() if g in alive and w < self.groups[g].size}
+        groups = self._stem(shape).groups
+        narrowed = {g: w for g, w in widths.items() if g in groups and w < groups[g].size}
         moves: list[Move] = [*(SkipBlock(b) for b in shape.skips)]  # while both ends of every block are alike
+        moves += shape.exchanges
         if narrowed:
             moves.append(SetWidths(narrowed))
         if shape.cut is not None:
@@ -136,24 +184,36 @@ class Fitter:
     def skeleton(self, shape: Shape, widths: dict[str, int]) -> IntegerGraph:
         """The candidate's integer graph with its true shapes, and weights that do not matter."""
         stem = self._stem(shape)
-        kept = {stem.groups[g]: range(w) for g, w in widths.items() if g in stem.groups and w < self.groups[g].size}
+        kept = {stem.groups[g].bare: range(w) for g, w in widths.items() if w < stem.groups[g].size}
         return join_ports(lower(keep_channels(stem.graph, kept), None))
 
     def _stem(self, shape: Shape) -> _Stem:
-        """Depth and resolution of the shape; widths are fitted to it many times in a row."""
-        key = (shape.cut, shape.skips, shape.resolution)
-        if self._last_stem is None or self._last_stem[0] != key:
-            graph = self.bare
-            for block in shape.skips:
-                graph = SkipBlock(block).apply(graph, self.context)
-            if shape.cut is not None:
-                graph = _weightless(truncate(graph, shape.cut))  # the new head's zeros would suit cheaper kernels
-            if shape.resolution is not None:
-                graph = SetResolution(*shape.resolution).apply(graph, self.context)
-            there = {g.id for g in channel_groups(graph)}
-            groups = {g: g.removesuffix(LINEAR) for g in self.groups if g.removesuffix(LINEAR) in there}
-            self._last_stem = (key, _Stem(graph, groups))
-        return self._last_stem[1]
+        """The shape at full width; widths are fitted to it many times in a row."""
+        key = (shape.cut, shape.skips, shape.resolution, shape.exchanges)
+        if key not in self._stems:
+            while len(self._stems) >= MAX_STEMS:
+                self._stems.pop(next(iter(self._stems)))
+            self._stems[key] = self._grown(shape)
+        return self._stems[key]
+
+    def _grown(self, shape: Shape) -> _Stem:
+        graph = self.bare
+        for block in shape.skips:
+            graph = SkipBlock(block).apply(graph, self.context)
+        for move in shape.exchanges:
+            graph = move.apply(graph, self.context)
+        if shape.cut is not None:
+            graph = truncate(graph, shape.cut)
+        graph = _weightless(graph)  # what moves made, too: a new head's zeros, say, would suit cheaper kernels
+        if shape.resolution is not None:
+            graph = SetResolution(*shape.resolution).apply(graph, self.context)
+        order = {n.name: k / max(1, len(graph.nodes) - 1) for k, n in enumerate(graph.nodes)}
+        groups = {
+            self._names.get(g.id, g.id): _Group(g.id, g.size, order.get(g.producers[0], 0.0))
+            for g in channel_groups(graph)
+            if not g.pinned
+        }
+        return _Stem(graph, groups)
 
     def _costs(self, shape: Shape, widths: dict[str, int]) -> Costs:
         known = self._stem(shape).costs
@@ -164,46 +224,48 @@ class Fitter:
 
     def _fitted(self, shape: Shape, widths: dict[str, int]) -> Fitted:
         costs = self._costs(shape, widths)
-        recipe = self.recipe(shape, widths)
-        kept = sum(
-            float(np.sort(self.context.importance[g])[::-1][: widths[g]].sum()) for g in self._stem(shape).groups
-        )
-        return Fitted(recipe, shape, costs, self.limits.violations(costs), kept / max(self.total, 1e-30))
+        importance = self.context.importance
+        kept = sum(float(np.sort(importance[g])[::-1][:w].sum()) for g, w in widths.items() if g in importance)
+        violations = self.limits.violations(costs)
+        return Fitted(self.recipe(shape, widths), shape, widths, costs, violations, kept / max(self.total, 1e-30))
 
     # --- RAM
 
     def _ram_caps(self, shape: Shape) -> dict[str, int]:
-        """Largest widths whose planned RAM fits. Cuts share them: what needs most RAM lies at the beginning."""
+        """Largest widths whose planned RAM fits, starting from those of the reference without its skippable blocks:
+        how deep a network is hardly matters to its peak."""
+        groups = self._stem(shape).groups
+        if self.limits.ram_bytes is None:
+            return {g: group.size for g, group in groups.items()}
         if shape.resolution not in self._caps:
-            self._caps[shape.resolution] = self._fit_ram(Shape(None, (), shape.resolution, shape.balance))
-        return dict(self._caps[shape.resolution])
+            plain = Shape(None, tuple(b.name for b in self.space.blocks), shape.resolution, shape.balance)
+            full = {g: group.size for g, group in self._stem(plain).groups.items()}
+            self._caps[shape.resolution] = self._fit_ram(plain, full, self.limits.ram_bytes)
+        caps = self._caps[shape.resolution]
+        start = {g: min(group.size, caps.get(g, group.size)) for g, group in groups.items()}
+        return self._fit_ram(shape, start, self.limits.ram_bytes)
 
-    def _fit_ram(self, shape: Shape) -> dict[str, int]:
-        caps = {g.id: g.size for g in self.space.groups}
-        limit = self.limits.ram_bytes
-        if limit is None:
-            return caps
-        owner = _owners(self.space.groups)  # values are called alike in the normalized and in the bare graph
+    def _fit_ram(self, shape: Shape, caps: dict[str, int], limit: int) -> dict[str, int]:
         for _ in range(MAX_ROUNDS):
             ig = self.skeleton(shape, caps)
             plan = plan_arena(ig, self.target.core.isa)
             costs = estimate(ig, self.target, plan)
             excess = costs.ram_bytes - limit
-            if excess <= 0 or not self._shrink_at_peak(ig, plan, owner, caps, excess):
+            if excess <= 0 or not self._shrink_at_peak(shape, ig, plan, caps, excess):
                 break
         return caps
 
     def _shrink_at_peak(
-        self, ig: IntegerGraph, plan: ArenaPlan, owner: dict[str, str], caps: dict[str, int], excess: int
+        self, shape: Shape, ig: IntegerGraph, plan: ArenaPlan, caps: dict[str, int], excess: int
     ) -> bool:
         """Narrows the group that fills most of the arena at its peak; False if nothing there can shrink."""
-        for group, alive in _alive_at_peak(ig, plan, owner):
-            floor = _floor(self.groups[group])
-            if caps[group] <= floor:
+        groups = self._stem(shape).groups
+        for group, alive in _alive_at_peak(ig, plan, self._owners):
+            if group not in groups or caps[group] <= _floor(groups[group].size):
                 continue
             share = min(0.5, max(excess / alive, 0.02))  # at most halve at once: the peak may move elsewhere
             narrower = _round_down(int(caps[group] * (1 - share)))
-            caps[group] = max(floor, min(narrower, caps[group] - STEP))
+            caps[group] = max(_floor(groups[group].size), min(narrower, caps[group] - STEP))
             return True
         return False
 
@@ -218,18 +280,19 @@ class Fitter:
         if not over(caps):
             return caps
         # What fits at one resolution is near what fits at the others: flash hardly depends on it.
-        key = (shape.cut, shape.skips, shape.balance)
-        kept = _largest(lambda k: not over(self._widths_at(k / FRACTIONS, shape.balance, caps)), self._kept.get(key))
+        key = (shape.cut, shape.skips, shape.exchanges, shape.balance, shape.tilt)
+        kept = _largest(lambda k: not over(self._widths_at(k / FRACTIONS, shape, caps)), self._kept.get(key))
         self._kept[key] = kept
-        return self._widths_at(kept / FRACTIONS, shape.balance, caps)
+        return self._widths_at(kept / FRACTIONS, shape, caps)
 
-    def _widths_at(self, keep: float, balance: float, caps: dict[str, int]) -> dict[str, int]:
-        """Widths when insides keep the fraction `keep` of their channels and streams `keep ** balance`."""
+    def _widths_at(self, keep: float, shape: Shape, caps: dict[str, int]) -> dict[str, int]:
+        """Widths when insides keep the fraction `keep` of their channels and streams `keep ** balance`, tilted."""
         widths = {}
-        for name, cap in caps.items():
-            group = self.groups[name]
-            fraction = keep if name in self.inner else keep**balance
-            widths[name] = min(cap, max(_floor(group), _round_down(int(group.size * fraction))))
+        for name, group in self._stem(shape).groups.items():
+            inside = name in self.inner or name not in self._known
+            fraction = keep if inside else keep**shape.balance
+            fraction = min(1.0, fraction * 2 ** (shape.tilt * (0.5 - group.position)))
+            widths[name] = min(caps[name], max(_floor(group.size), _round_down(int(group.size * fraction))))
         return widths
 
 
@@ -299,8 +362,13 @@ def _inner(space: Space) -> frozenset[str]:
     return inner or frozenset(g.id for g in space.groups)
 
 
-def _floor(group: ChannelGroup) -> int:
-    return min(group.size, max(STEP, _round_down(int(group.size * MIN_FRACTION))))
+def _floor(size: int) -> int:
+    return min(size, max(STEP, _round_down(int(size * MIN_FRACTION))))
+
+
+def _next(width: int) -> int:
+    """The next wider one that `_round_down` leaves as it is."""
+    return width + (2 * STEP if width >= 32 else STEP)
 
 
 def _round_down(width: int) -> int:
@@ -309,4 +377,4 @@ def _round_down(width: int) -> int:
     return max(STEP, width // step * step)
 
 
-__all__ = ["Fitted", "Fitter", "Shape"]
+__all__ = ["Fitted", "Fitter", "Plan", "Shape"]

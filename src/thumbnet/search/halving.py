@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from thumbnet.data import Augmentation, Classification, Preprocessing, Split, Task
+from thumbnet.data import Task
 from thumbnet.graph.graph import Graph
 from thumbnet.progress import Progress
 from thumbnet.results import Trial, TrialState
 from thumbnet.search.efforts import Effort
-from thumbnet.search.fit import Fitted, Fitter
+from thumbnet.search.executors import OnStep, run_tasks
+from thumbnet.search.fit import Fitted
+from thumbnet.search.lesson import Lesson, size_of
 from thumbnet.search.recipe import Context
-from thumbnet.training.checkpoint import Checkpoint, Checkpoints
+from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.head import refit_head
-from thumbnet.training.loop import Images, Objective, Point, Schedule, assess, recalibrate, train
+from thumbnet.training.loop import Images, Point, Schedule, assess, recalibrate, train
 from thumbnet.training.module import GraphModule
 
 RATE = 2e-3
@@ -26,44 +27,16 @@ _NO_CHECKPOINTS = Checkpoints.none()
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """What candidates learn from: splits by resolution, the reference's answers, the objective."""
-
-    train: Split
-    val: Split
-    preprocessing: Preprocessing
-    teacher: torch.Tensor | None  # reference outputs for the training split [N, classes], where there is one vector
-    objective: Objective
-    augmentation: Augmentation
-    seed: int
-    task: Task = field(default_factory=lambda: Classification(()))
-    _cache: dict[tuple[int, int], tuple[Images, Images]] = field(default_factory=dict)
-
-    def images(self, size: tuple[int, int]) -> tuple[Images, Images]:
-        """Training and validation images at this resolution."""
-        if size not in self._cache:
-            p = replace(self.preprocessing, size=size)
-            self._cache[size] = (Images.of(self.train, p), Images.of(self.val, p))
-        return self._cache[size]
-
-
-@dataclass(eq=False)
 class Candidate:
     """A network on its way through the rungs."""
 
     fitted: Fitted
-    module: GraphModule
+    graph: Graph
     accuracy: float  # the task's metric
     loss: float
     rung: int = 0
     steps: int = 0
     curve: tuple[Point, ...] = ()
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the first input; (1, length) of a vector."""
-        shape = self.module.graph.inputs[0].shape
-        return (shape[1], shape[2]) if len(shape) == 3 else (1, shape[0])
 
     @property
     def rank(self) -> tuple[float, float, str]:
@@ -83,71 +56,59 @@ class Candidate:
         )
 
 
-def propose(fitter: Fitter, effort: Effort, progress: Progress) -> tuple[list[Fitted], list[Fitted]]:
-    """The candidates to score, most of the reference's importance kept first within each resolution, and the misses."""
-    shapes = list(fitter.shapes())
-    fits: dict[str, Fitted] = {}
-    misses: list[Fitted] = []
-    with progress.stage("Fit candidates to the limits", total=len(shapes)) as stage:
-        for shape in shapes:
-            fitted = fitter.fit(shape)
-            if fitted is not None and fitted.fits:
-                fits.setdefault(fitted.recipe.id, fitted)
-            elif fitted is not None:
-                misses.append(fitted)
-            stage.advance(1, info=f"{len(fits)} fit")
-    return _diverse(list(fits.values()), effort.candidates), misses
+@dataclass(frozen=True, eq=False)
+class School:
+    """What all trainings of a search share."""
+
+    reference: Graph
+    context: Context
+    lesson: Lesson
+    scoring_images: int
+    checkpoints: Checkpoints
 
 
-def _diverse(fitted: list[Fitted], count: int) -> list[Fitted]:
-    """Round-robin over resolutions, largest kept importance first."""
-    lanes: dict[object, list[Fitted]] = {}
-    for item in sorted(fitted, key=lambda f: (-f.kept, f.recipe.id)):
-        lanes.setdefault(item.shape.resolution, []).append(item)
-    chosen: list[Fitted] = []
-    while len(chosen) < count and any(lanes.values()):
-        for lane in lanes.values():
-            if lane and len(chosen) < count:
-                chosen.append(lane.pop(0))
-    return chosen
-
-
-def score(reference: Graph, context: Context, fitted: Fitted, lesson: Lesson, images: int) -> Candidate:
+def score(school: School, fitted: Fitted, on_step: OnStep) -> Candidate:
     """A candidate with inherited weights: batch norms measured again, the last layer fitted in closed form."""
-    module = GraphModule(fitted.recipe.apply(reference, context))
-    candidate = Candidate(fitted, module, 0.0, float("inf"))
-    training, validation = lesson.images(candidate.size)
+    lesson = school.lesson
+    module = GraphModule(fitted.recipe.apply(school.reference, school.context))
+    training, validation = lesson.images(size_of(module.graph))
     generator = torch.Generator().manual_seed(lesson.seed)
-    chosen = torch.randperm(len(training), generator=generator)[:images]
+    chosen = torch.randperm(len(training), generator=generator)[: school.scoring_images]
     recalibrate(module, training, chosen)
     if lesson.teacher is not None:
         refit_head(module, training, chosen, lesson.teacher)
-    candidate.accuracy, candidate.loss = _validate(module, validation, lesson.task)
-    return candidate
+    accuracy, loss = _validate(module, validation, lesson.task)
+    on_step(1, "")
+    return Candidate(fitted, module.to_graph(), accuracy, loss)
 
 
-def advance(
-    candidate: Candidate, lesson: Lesson, steps: int, checkpoint: Checkpoint | None, on_step: Callable[[int, str], None]
-) -> None:
-    """Trains the candidate until it has had `steps` steps in all."""
-    training, validation = lesson.images(candidate.size)
-    schedule = Schedule(steps - candidate.steps, rate=RATE, final_rate=0.3, warmup=0.2)
+def advance(school: School, item: tuple[Candidate, int], on_step: OnStep) -> Candidate:
+    """The candidate trained until it has had so many steps in all."""
+    candidate, steps = item
+    lesson = school.lesson
+    module = GraphModule(candidate.graph)
+    training, validation = lesson.images(size_of(module.graph))
     curve = train(
-        candidate.module,
+        module,
         training,
         lesson.objective,
-        schedule,
+        Schedule(steps - candidate.steps, batch=lesson.batch, rate=RATE, final_rate=0.1, warmup=0.1),
         augmentation=lesson.augmentation,
         seed=lesson.seed + candidate.steps,
         on_step=on_step,
-        checkpoint=checkpoint,
+        checkpoint=school.checkpoints.named(f"{candidate.fitted.recipe.id}-{steps}"),
     )
-    before = candidate.steps
-    candidate.steps = steps
-    candidate.rung += 1
-    candidate.accuracy, candidate.loss = _validate(candidate.module, validation, lesson.task)
-    points = tuple({**p, "step": p["step"] + before} for p in curve[-1:])
-    candidate.curve += tuple({**p, "accuracy": candidate.accuracy} for p in points)
+    accuracy, loss = _validate(module, validation, lesson.task)
+    points = tuple({**p, "step": p["step"] + candidate.steps, "accuracy": accuracy} for p in curve[-1:])
+    return replace(
+        candidate,
+        graph=module.to_graph(),
+        accuracy=accuracy,
+        loss=loss,
+        rung=candidate.rung + 1,
+        steps=steps,
+        curve=candidate.curve + points,
+    )
 
 
 def search(
@@ -158,28 +119,31 @@ def search(
     effort: Effort,
     progress: Progress,
     checkpoints: Checkpoints = _NO_CHECKPOINTS,
+    workers: int = 1,
 ) -> tuple[list[Candidate], list[Trial]]:
-    """The finalists, best first, and every trial."""
-    candidates: list[Candidate] = []
+    """The finalists, best first, and every trial. The same with any number of workers."""
+    school = School(reference, context, lesson, effort.scoring_images, checkpoints)
     metric = lesson.task.metric
     with progress.stage("Score candidates without training", total=len(proposals)) as stage:
-        for fitted in proposals:
-            candidates.append(score(reference, context, fitted, lesson, effort.scoring_images))
-            best = (max if metric.higher_is_better else min)(c.accuracy for c in candidates)
-            stage.advance(1, info=f"best {metric.text(best)}")
+        candidates = run_tasks(score, school, proposals, workers=workers, on_step=stage.advance)
+        stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
     trials: list[Trial] = []
-    for survivors, steps in effort.rungs:
+    for survivors, steps in effort.rung_steps(len(lesson.train)):
         candidates, dropped = _halve(candidates, survivors)
         trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
         total = sum(steps - c.steps for c in candidates)
         with progress.stage(f"Train {len(candidates)} candidates to {steps} steps", total=total) as stage:
-            for candidate in candidates:
-                checkpoint = checkpoints.named(f"{candidate.fitted.recipe.id}-{steps}")
-                advance(candidate, lesson, steps, checkpoint, stage.advance)
+            items = [(c, steps) for c in candidates]
+            candidates = run_tasks(advance, school, items, workers=workers, on_step=stage.advance)
+            stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
     finalists, dropped = _halve(candidates, effort.finalists)
     trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
     trials += [c.trial("") for c in finalists]
     return finalists, trials
+
+
+def _best(candidates: list[Candidate], task: Task) -> float:
+    return (max if task.metric.higher_is_better else min)(c.accuracy for c in candidates)
 
 
 def _halve(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate], list[Candidate]]:

@@ -15,6 +15,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.evaluate import evaluate_graph
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import Op, op_of
+from thumbnet.training.rounding import rounded
 
 BATCH_NORM_MOMENTUM = 0.1
 
@@ -26,6 +27,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.node = node
         self.op: Op = op_of(node)
+        self.bits = int(node.attrs.get("weight_bits", 8))
         for key, weight in node.weights.items():
             tensor = torch.from_numpy(np.array(weight, np.float32))
             if tensor.ndim == 4:  # as the images; `contiguous` would leave kernels of one input channel as they are
@@ -33,7 +35,10 @@ class _Layer(nn.Module):
             self.register_parameter(key, nn.Parameter(tensor))
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return self.op.forward(self.node, cast(dict[str, torch.Tensor], self._parameters), inputs)
+        weights = cast(dict[str, torch.Tensor], self._parameters)
+        if self.bits < 8:  # so coarse that a network has to learn with it; 8 bits can wait for the end
+            weights = {**weights, "weight": rounded(self.node.op, weights["weight"], self.bits)}
+        return self.op.forward(self.node, weights, inputs)
 
     def add_bias(self) -> None:
         """Gives the node a bias of zeros."""
@@ -102,8 +107,9 @@ class _Step:
 class GraphModule(nn.Module):
     """The graph with its weights as parameters and its batch-norm statistics as buffers.
 
-    Takes one tensor [B, *shape] per graph input; returns a tensor, or a tuple for several outputs. In
-    training mode batch norms use the statistics of the batch, as torch's do.
+    Takes one tensor [B, *shape] per graph input; returns a tensor, or a tuple for several outputs. Weights of fewer
+    than 8 bits are rounded as they are used (a batch norm behind scales each channel with its grid). In training mode
+    batch norms use the statistics of the batch, as torch's do.
     """
 
     def __init__(self, graph: Graph) -> None:

@@ -15,13 +15,20 @@ from torch import nn
 
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import op_of
-from thumbnet.integer.arithmetic import WEIGHT_MAX, activation_qparams
-from thumbnet.integer.quantization import JOINS, KEEPS_QUANTIZATION, WEIGHT_AXES, check_weight_bits, shared_quantization
+from thumbnet.integer.arithmetic import activation_qparams
+from thumbnet.integer.quantization import (
+    JOINS,
+    KEEPS_QUANTIZATION,
+    WEIGHT_AXES,
+    check_weight_bits,
+    shared_quantization,
+    weight_bits_of,
+)
+from thumbnet.training.rounding import rounded
 
 # Of the operations that keep their input's quantization, those that only move values about.
 _EXACT = KEEPS_QUANTIZATION - {"avg_pool2d", "resize"} - JOINS
 MOMENTUM = 0.05  # of the moving average of ranges
-SMALLEST = 1e-10  # largest weight of a channel that is treated as all zeros
 
 
 class QuantizedModule(nn.Module):
@@ -31,7 +38,7 @@ class QuantizedModule(nn.Module):
     of the training, so that the weights settle on the final grid). `fixed` gives (scale, zero point) of values whose
     quantization is decided elsewhere, such as the input image; operations with a prescribed output join them. Values
     that lowering stores alike, such as the inputs of a concat, are rounded alike. `weight_bits` gives the bits of nodes
-    whose weights do not take 8; lowering must be given the same.
+    beyond what their attr `weight_bits` says; lowering must be given the same.
     """
 
     def __init__(
@@ -39,7 +46,7 @@ class QuantizedModule(nn.Module):
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.weight_bits = dict(weight_bits or {})
+        self.weight_bits = {**weight_bits_of(graph), **(weight_bits or {})}
         check_weight_bits(graph, self.weight_bits)
         self._shared, self.fixed = shared_quantization(graph, fixed)
         self.observing = True
@@ -84,14 +91,7 @@ class QuantizedModule(nn.Module):
         w: torch.Tensor = self.params[_key(node, key)]
         if key != "weight" or node.op not in WEIGHT_AXES:
             return w
-        largest = WEIGHT_MAX[self.weight_bits.get(node.name, 8)]
-        # Scales follow the weights but pass no gradient: the straight-through estimate is of the rounding alone.
-        if WEIGHT_AXES[node.op] is None:
-            scale = float(w.detach().abs().max().clamp_min(SMALLEST)) / largest
-            return torch.fake_quantize_per_tensor_affine(w, scale, 0, -largest, largest)
-        scales = w.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST) / largest
-        zeros = torch.zeros(len(scales), dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(w, scales, zeros, 0, -largest, largest)
+        return rounded(node.op, w, self.weight_bits.get(node.name, 8))
 
     def _activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
         shared = self._shared[name]
