@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from thumbnet.errors import ModelError
-from thumbnet.graph.graph import Graph, Node
+from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.graph.passes.rewrite import substitute
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
@@ -58,6 +58,41 @@ def skippable_blocks(graph: Graph) -> tuple[Block, ...]:
             _record(graph, reach, found, entry, exit_)
     order = {n.name: k for k, n in enumerate(graph.nodes)}
     return tuple(sorted(found.values(), key=lambda b: order[b.exit]))
+
+
+def regions(graph: Graph) -> tuple[Block, ...]:
+    """The graph cut into consecutive parts, each from one value that everything passes through to the next: residual
+    blocks, separable blocks, single layers. In order; those without weights, and what leads to an output, left out."""
+    reach = _ancestors(graph)
+    ends = [v for v in _dominating(graph, reach) if _is_stage_end(graph, v) and not _is_depthwise(graph, v)]
+    found = []
+    for entry, exit_ in pairwise(ends):
+        inside = {v for v in reach[exit_] if entry in reach[v]} | {exit_}
+        nodes = tuple(n for n in graph.nodes if n.name in inside)
+        if exit_ not in graph.outputs and any(n.op in WEIGHTED for n in nodes):
+            found.append(Block(exit_, entry, exit_, tuple(n.name for n in nodes)))
+    return tuple(found)
+
+
+def part(graph: Graph, block: Block) -> Graph:
+    """The block as a graph of its own, from its entry to its exit."""
+    names = set(block.nodes)
+    nodes = tuple(n for n in graph.nodes if n.name in names)
+    out = Graph(f"{graph.name}.{block.name}", (Input(block.entry, graph.shapes[block.entry]),), nodes, (block.exit,))
+    out.validate()
+    return out
+
+
+def with_part(graph: Graph, block: Block, changed: Graph) -> Graph:
+    """The graph with `changed` in place of the block: a graph from its entry to its exit."""
+    inside = set(block.nodes) - {block.exit}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.name == block.exit:
+            nodes += changed.nodes
+        elif node.name not in inside:
+            nodes.append(node)
+    return graph.with_nodes(nodes)
 
 
 def skip_block(graph: Graph, block: Block) -> Graph:

@@ -22,12 +22,13 @@ from thumbnet.graph.blocks import truncate
 from thumbnet.graph.channels import ChannelGroup, channel_groups, keep_channels
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
+from thumbnet.graph.passes.remove_identity import remove_identity
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import Floats
 from thumbnet.results import Constraints, Costs
-from thumbnet.search.moves import SetResolution, SetWidths, SkipBlock, Truncate
+from thumbnet.search.moves import InheritTaught, SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.space import Space
 from thumbnet.targets.target import Target
@@ -48,6 +49,7 @@ class Plan:
 
     skips: tuple[str, ...] = ()
     exchanges: tuple[Move, ...] = ()
+    taught: tuple[str, ...] = ()  # variants whose weights are inherited
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Shape:
     balance: float
     tilt: float = 0.0
     exchanges: tuple[Move, ...] = ()
+    taught: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,7 @@ class Fitter:
             for cut in (None, *self.space.cuts):
                 for plan in dict.fromkeys((*(Plan(s) for s in self._skips(cut)), *plans)):
                     for balance, tilt in self._balances():
-                        yield Shape(cut, plan.skips, resolution, balance, tilt, plan.exchanges)
+                        yield Shape(cut, plan.skips, resolution, balance, tilt, plan.exchanges, plan.taught)
 
     def _balances(self) -> list[tuple[float, float]]:
         """A balance where separable blocks have insides, a tilt where there is nothing else to vary."""
@@ -173,6 +176,8 @@ class Fitter:
         narrowed = {g: w for g, w in widths.items() if g in groups and w < groups[g].size}
         moves: list[Move] = [*(SkipBlock(b) for b in shape.skips)]  # while both ends of every block are alike
         moves += shape.exchanges
+        if shape.taught:
+            moves.append(InheritTaught(shape.taught))
         if narrowed:
             moves.append(SetWidths(narrowed))
         if shape.cut is not None:
@@ -200,6 +205,7 @@ class Fitter:
         graph = self.bare
         for block in shape.skips:
             graph = SkipBlock(block).apply(graph, self.context)
+        graph = remove_identity(graph)  # a relu behind a block that is left out, say, where another relu stands before
         for move in shape.exchanges:
             graph = move.apply(graph, self.context)
         if shape.cut is not None:

@@ -23,11 +23,12 @@ class Context:
     """What moves may consult: how much each channel and each skippable block of the reference matters.
 
     `importance[group]` holds one number ≥ 0 per removable channel of the group, in the reference's order;
-    `blocks[name]` one number ≥ 0.
+    `blocks[name]` one number ≥ 0. `taught[variant][node]` holds the weights that a variant of a block has learned.
     """
 
     importance: Mapping[str, npt.NDArray[np.float64]]
     blocks: Mapping[str, float] = field(default_factory=dict)
+    taught: Mapping[str, Mapping[str, Mapping[str, npt.NDArray[np.float32]]]] = field(default_factory=dict)
 
 
 class Move(ABC):
@@ -38,6 +39,11 @@ class Move(ABC):
     @abstractmethod
     def apply(self, graph: Graph, context: Context) -> Graph:
         """The changed graph. Weights are inherited wherever they still mean the same."""
+
+    @classmethod
+    @abstractmethod
+    def options(cls, graph: Graph) -> tuple[Move, ...]:
+        """Every place of `graph` where this kind of move can be applied, with all values that make sense."""
 
     @abstractmethod
     def __str__(self) -> str:

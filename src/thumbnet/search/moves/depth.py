@@ -9,6 +9,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.blocks import skip_block, skippable_blocks, truncate
 from thumbnet.graph.graph import Graph
 from thumbnet.search.recipe import Context, Move
+from thumbnet.search.space import cuts, ends_in_vector
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class SkipBlock(Move):
             raise ModelError(f"Block '{self.block}' cannot be skipped: its ends differ.", "Skip before narrowing.")
         return skip_block(graph, block)
 
+    @classmethod
+    def options(cls, graph: Graph) -> tuple[SkipBlock, ...]:
+        return tuple(cls(b.name) for b in skippable_blocks(graph))
+
     def __str__(self) -> str:
         return f"without block {self.block}"
 
@@ -37,6 +42,10 @@ class Truncate(Move):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         return truncate(graph, self.value)
+
+    @classmethod
+    def options(cls, graph: Graph) -> tuple[Truncate, ...]:
+        return tuple(cls(v) for v in cuts(graph)) if ends_in_vector(graph) else ()
 
     def __str__(self) -> str:
         return f"ends after {self.value}"

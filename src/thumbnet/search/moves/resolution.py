@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from thumbnet.graph.graph import Graph, Input
 from thumbnet.search.recipe import Context, Move
+from thumbnet.search.space import resolutions
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class SetResolution(Move):
         first, *rest = graph.inputs
         resized = Input(first.name, (first.shape[0], self.height, self.width))
         return replace(graph, inputs=(resized, *rest))
+
+    @classmethod
+    def options(cls, graph: Graph) -> tuple[SetResolution, ...]:
+        return tuple(cls(*size) for size in resolutions(graph)[1:])
 
     def __str__(self) -> str:
         return f"input {self.height} × {self.width}"

@@ -64,7 +64,7 @@ def _separable(node: Node) -> bool:
 
 
 def _pays(node: Node) -> bool:
-    outputs, inputs, height, width = node.weights["weight"].shape
+    outputs, _, height, width = node.weights["weight"].shape
     taps = height * width
     return bool(taps + CHANNEL_BYTES + outputs < outputs * taps)  # each for every input channel
 
