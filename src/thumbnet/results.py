@@ -150,6 +150,12 @@ class CostLimit:
             return f"{value:.{max(1, 2 - math.floor(math.log10(value)))}f} {self.unit}" if value else f"0 {self.unit}"
         return f"{value:,.0f}"
 
+    def beside(self, value: float, limit: float) -> str:
+        """Value, name and limit: "31.2 KB of flash (limit 30.0 KB)"; in bytes where KB would read the same."""
+        if self.unit == "KB" and self.amount(value) == self.amount(limit):
+            return f"{value:,.0f} B of {self.name} (limit {limit:,.0f} B)"
+        return f"{self.text(value)} (limit {self.amount(limit)})"
+
     def roomy(self, value: float) -> float:
         """A limit that is easy to write and not below `value`: whole KB, or three digits of ms and mJ."""
         if self.unit == "KB":
@@ -212,7 +218,7 @@ class Constraints:
         """The same in words: "33.0 KB of flash (limit 32.0 KB, 1.03 times)"."""
         over = self.violations(costs)
         return [
-            f"{c.text(_cost(costs, c.key) or 0)} (limit {c.amount(getattr(self, c.key))}, {factor(over[c.key])})"
+            f"{c.beside(_cost(costs, c.key) or 0, getattr(self, c.key))[:-1]}, {factor(over[c.key])})"
             for c in COST_LIMITS
             if c.key in over
         ]
@@ -258,6 +264,8 @@ def _cost(costs: Costs | Mapping[str, Any], key: str) -> float | None:
 
 def factor(times: float) -> str:
     """How many times a limit, never told as 1: "1.03 times", "1.0002 times"."""
+    if times >= 100:
+        return f"{times:,.0f} times"
     digits = next((d for d in (2, 3, 4, 6) if round(times, d) > 1), 9)
     return f"{times:.{digits}f} times"
 

@@ -93,7 +93,7 @@ def refusal(
     fixed = not (space.groups or space.blocks or space.cuts or len(space.resolutions) > 1)
     why = " There is nothing to make smaller: all channels are those of its inputs and outputs." if fixed else ""
     least = {c.key: min(_value(m, c) for m in ranked) for c in missed}
-    below = [f"{c.text(least[c.key])} (limit {c.amount(getattr(limits, c.key))})" for c in missed]
+    below = [c.beside(least[c.key], getattr(limits, c.key)) for c in missed]
     alone = all(least[c.key] <= getattr(limits, c.key) for c in missed)
     together = " Each limit can be kept alone, but not all of them together." if alone else ""
     nearest = [_told(m, limits) for m in _different(ranked, missed)]
@@ -133,7 +133,9 @@ def _advice(ranked: list[Fitted], missed: list[CostLimit], limits: Constraints, 
         relaxed = Constraints.of_json({**vars(limits), **{c.key: c.roomy(_value(miss, c)) for c in over}})
         fitted = ask(miss.shape, relaxed) if ask else miss
         if fitted is not None and (ask is None or fitted.fits):
-            told.append(" with ".join(_asked(c, _value(miss, c), target) for c in over))
+            told.append(" and ".join(_asked(c, _value(miss, c), target) for c in over))
+            if not ways:
+                break  # the others ask for more
     would = f"{', or '.join(dict.fromkeys(told[:NAMED]))} would do; or choose" if told else "Choose"
     return f"{would[0].upper()}{would[1:]} a smaller reference."
 
