@@ -197,7 +197,7 @@ def test_quality_that_is_missed_is_told_and_nothing_is_lost(result: Result) -> N
     best = result.best | {"accuracy": 80.0}
     missing = Result(result.run_dir, result.summary | {"best": best, "limits": {"metric_limit": 90.0}})
     assert missing.missed() == ("Accuracy 80.0 % on the test split, at least 90 % asked for (missed by 10.00 points)")
-    with pytest.raises(InfeasibleError, match="missed by 10.00 points.*verified") as caught:
+    with pytest.raises(InfeasibleError, match=r"missed by 10\.00 points.*verified") as caught:
         _show(missing)
     assert caught.value.exit_code == 6
     assert str(result.run_dir) in str(caught.value)

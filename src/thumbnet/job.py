@@ -69,6 +69,7 @@ class Job:
             "model": self.graph.digest,
             "data": self.data.digest,
             "target": self.target.name,
+            "board": hashlib.sha256(repr(self.target).encode()).hexdigest(),  # a description may change, name and all
             "limits": {k: v for k, v in vars(self.limits).items() if v is not None},
             "effort": self.effort_name,
             "seed": self.seed,

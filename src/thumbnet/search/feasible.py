@@ -108,7 +108,10 @@ def refusal(
 def _different(ranked: list[Fitted], missed: list[CostLimit]) -> list[Fitted]:
     """The nearest miss, and those that need least of each missed cost, where they are others."""
     chosen = [ranked[0], *(min(ranked, key=lambda m, c=c: _value(m, c)) for c in missed)]  # type: ignore[misc]
-    return list({tuple(_value(m, c) for c in missed): m for m in reversed(chosen)}.values())[::-1][:NAMED]
+    found: dict[tuple[float, ...], Fitted] = {}
+    for miss in chosen:
+        found.setdefault(tuple(_value(miss, c) for c in missed), miss)
+    return list(found.values())[:NAMED]
 
 
 def _told(miss: Fitted, limits: Constraints) -> str:

@@ -40,5 +40,5 @@ def test_energy_is_voltage_times_current_times_time() -> None:
 
 
 def test_energy_cannot_be_limited_where_it_is_not_known() -> None:
-    with pytest.raises(UsageError, match="cortex-m4.*does not tell what it draws.*docs/targets.md"):
+    with pytest.raises(UsageError, match=r"cortex-m4.*does not tell what it draws.*docs/targets\.md"):
         limits_on(CORE, energy_mj=1.0)
