@@ -225,13 +225,13 @@ class Constraints:
 
     def shortfalls(self, metric: Metric, drop: float, score: float) -> dict[str, float]:
         """How far beyond each limit on quality a network is, in points or the metric's unit: `score` is its metric,
-        `drop` how much worse that is than the reference's on the same samples."""
-        short: dict[str, float] = {}
-        if self.max_drop is not None and drop > self.max_drop:
-            short["max_drop"] = drop - self.max_drop
-        if self.metric_limit is not None and metric.drop(self.metric_limit, score) > 0:
-            short["metric_limit"] = metric.drop(self.metric_limit, score)
-        return short
+        `drop` how much worse that is than the reference's on the same samples. What is not known (NaN) is no pass."""
+        beyond: dict[str, float] = {}
+        if self.max_drop is not None:
+            beyond["max_drop"] = drop - self.max_drop
+        if self.metric_limit is not None:
+            beyond["metric_limit"] = metric.drop(self.metric_limit, score)
+        return {k: v for k, v in beyond.items() if not v <= 0}
 
     def worse(self, metric: Metric, drop: float, score: float, split: str) -> list[str]:
         """The same in words, of that split."""

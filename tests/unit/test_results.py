@@ -101,6 +101,11 @@ def test_limits_on_quality_are_floors_or_ceilings(
     assert len(limits.worse(metric, drop, score, "test")) == len(short)
 
 
+def test_a_metric_that_is_not_known_keeps_no_limit() -> None:
+    limits = Constraints(max_drop=1.0, metric_limit=90.0)
+    assert set(limits.shortfalls(ACCURACY, float("nan"), float("nan"))) == {"max_drop", "metric_limit"}
+
+
 @given(score=st.floats(0, 100), better=st.floats(0, 100), limit=st.floats(0, 100), drop=st.floats(0, 50))
 def test_a_better_network_is_never_shorter_of_a_limit(score: float, better: float, limit: float, drop: float) -> None:
     limits = Constraints(max_drop=drop, metric_limit=limit)
