@@ -83,7 +83,6 @@ def test_the_emulator_is_chosen_by_the_core_and_named(core: str, emulator: str, 
         assert figures["bit_exact"] is True
 
 
-@pytest.mark.parametrize("layout", ["arduino", "platformio", "zephyr"])
 def test_energy_is_told_where_the_board_s_current_is_known(model: Path, tmp_path: Path) -> None:
     for target, known in (("nrf52840", True), ("cortex-m4", False)):
         made = thumbnet.compile(model, target, tmp_path / target, json_file=tmp_path / f"{target}.json")
@@ -95,6 +94,7 @@ def test_energy_is_told_where_the_board_s_current_is_known(model: Path, tmp_path
             assert told["energy_mj"] is None
 
 
+@pytest.mark.parametrize("layout", ["arduino", "platformio", "zephyr"])
 def test_every_layout_can_be_verified_and_profiled(model: Path, layout: str, tmp_path: Path) -> None:
     folder = tmp_path / "fw"
     options = ["--target", "cortex-m4", "--layout", layout, "-o", str(folder), "--quiet"]
