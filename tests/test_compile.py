@@ -83,6 +83,17 @@ def test_the_emulator_is_chosen_by_the_core_and_named(core: str, emulator: str, 
         assert figures["bit_exact"] is True
 
 
+def test_energy_is_told_where_the_board_s_current_is_known(model: Path, tmp_path: Path) -> None:
+    for target, known in (("nrf52840", True), ("cortex-m4", False)):
+        made = thumbnet.compile(model, target, tmp_path / target, json_file=tmp_path / f"{target}.json")
+        told = json.loads((tmp_path / f"{target}.json").read_text())
+        assert any("mJ (estimated: 3.3 mA at 3 V" in line for line in made.lines()) == known
+        if known:
+            assert told["energy_mj"] == pytest.approx(3.3 * 3.0 * told["latency_ms"] / 1000)
+        else:
+            assert told["energy_mj"] is None
+
+
 @pytest.mark.parametrize("layout", ["arduino", "platformio", "zephyr"])
 def test_every_layout_can_be_verified_and_profiled(model: Path, layout: str, tmp_path: Path) -> None:
     folder = tmp_path / "fw"

@@ -13,6 +13,7 @@ from torch import nn
 from training_cases import stripes
 
 import thumbnet
+from thumbnet.cli import _show
 from thumbnet.errors import InfeasibleError, RunError
 from thumbnet.graph.evaluate import evaluate_graph
 from thumbnet.kept import load_float_graph
@@ -63,8 +64,18 @@ def reference() -> Separable:
     return network.eval()
 
 
+OTHER_LIMITS = {"energy_mj": 5.0, "cycles": 10_000_000, "latency_ms": 400.0}
+
+
 def run(reference: Separable, run_dir: Path, **limits: object) -> Result:
-    settings: dict[str, object] = {"flash": "24KB", "ram": "12KB", "max_drop": 20, **limits}
+    settings: dict[str, object] = {
+        "flash": "24KB",
+        "ram": "12KB",
+        "max_drop": 20,
+        "metric_limit": 40,
+        **OTHER_LIMITS,
+        **limits,
+    }
     return thumbnet.optimize(
         reference,
         stripes(96, 32),
@@ -177,8 +188,24 @@ def test_its_networks_go_elsewhere(result: Result, tmp_path: Path) -> None:
 def test_limits_that_cannot_be_met_name_the_nearest_that_can(
     reference: Separable, small_effort: None, tmp_path: Path
 ) -> None:
-    with pytest.raises(InfeasibleError, match=r"nearest needs .* KB of flash"):
+    with pytest.raises(InfeasibleError, match=r"nearest needs .* KB of flash .* --flash \d+KB would do"):
         run(reference, tmp_path / "r", flash="2KB")
+    assert not (tmp_path / "r" / "stages").exists()  # before the reference is asked for its answers
+
+
+def test_quality_that_is_missed_is_told_and_nothing_is_lost(result: Result) -> None:
+    best = result.best | {"accuracy": 80.0}
+    missing = Result(result.run_dir, result.summary | {"best": best, "limits": {"metric_limit": 90.0}})
+    assert missing.missed() == ("Accuracy 80.0 % on the test split, at least 90 % asked for (missed by 10.00 points)")
+    with pytest.raises(InfeasibleError, match=r"missed by 10\.00 points.*verified") as caught:
+        _show(missing)
+    assert caught.value.exit_code == 6
+    assert str(result.run_dir) in str(caught.value)
+
+
+def test_energy_is_what_the_board_draws_for_as_long_as_it_takes(result: Result) -> None:
+    assert result.best["energy_mj"] == pytest.approx(3.3 * 3.0 * result.best["latency_ms"] / 1000)
+    assert "Energy" in result.report.read_text()
 
 
 def test_another_job_may_not_use_the_run_directory(result: Result, reference: Separable) -> None:

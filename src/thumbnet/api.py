@@ -149,7 +149,7 @@ def verify_fully(
         proof = verify_firmware(
             firmware, graph, target, inputs, progress=lambda: stage.advance(1), oracle=oracle, library=library
         )
-    return proof, {**proof.json(), **figures(graph, costs_of(graph, proof), proof)}
+    return proof, {**proof.json(), **figures(graph, costs_of(graph, proof, target), proof)}
 
 
 def _oracle(folder: Path) -> Oracle | None:

@@ -98,9 +98,14 @@ def optimize(
     flash: Annotated[str | None, typer.Option(help="Flash limit, such as 256KB (1 KB = 1024 bytes).")] = None,
     ram: Annotated[str | None, typer.Option(help="RAM limit.")] = None,
     latency: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
+    cycles: Annotated[int | None, typer.Option(help="Limit of the core's cycles.")] = None,
     macs: Annotated[int | None, typer.Option(help="Limit of multiply-accumulates.")] = None,
+    energy: Annotated[float | None, typer.Option(help="Energy limit in millijoules, estimated.")] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="How much the metric may get worse: points of accuracy, or its own unit.")
+    ] = None,
+    metric_limit: Annotated[
+        float | None, typer.Option(help="The worst metric allowed: least accuracy in percent, or largest error.")
     ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     seed: Seed = 0,
@@ -126,13 +131,11 @@ def optimize(
 ) -> None:
     """Find a network that fits, and build its verified firmware."""
     from thumbnet.results import check_task_name
-    from thumbnet.targets import load_target
-    from thumbnet.targets.units import parse_size
+    from thumbnet.targets import limits_on, load_target
 
-    load_target(target)  # cheap checks before anything is read or imported
-    for size in (flash, ram):
-        if size is not None:
-            parse_size(size)
+    asked = {"flash": flash, "ram": ram, "latency_ms": latency, "cycles": cycles, "macs": macs, "energy_mj": energy}
+    limits: dict[str, Any] = {**asked, "max_drop": max_drop, "metric_limit": metric_limit}
+    limits_on(load_target(target), **limits)  # cheap checks before anything is read or imported
     if task is not None:
         check_task_name(task)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
@@ -150,11 +153,7 @@ def optimize(
             model,
             data,
             target,
-            flash=flash,
-            ram=ram,
-            latency_ms=latency,
-            macs=macs,
-            max_drop=max_drop,
+            **limits,
             effort=effort,
             seed=seed,
             run_dir=run_dir,
@@ -350,7 +349,7 @@ def profile(
         f"Flash {costs.flash_bytes / 1024:.1f} KB (code {costs.code_bytes / 1024:.1f}, weights "
         f"{costs.weight_bytes / 1024:.1f}), RAM {costs.ram_bytes / 1024:.1f} KB (arena {costs.arena_bytes / 1024:.1f}, "
         f"stack {costs.stack_bytes / 1024:.1f}), {costs.macs / 1e6:.2f} M MACs, {costs.cycles / 1e6:.2f} M cycles, "
-        f"{costs.latency_ms:.1f} ms"
+        f"{costs.latency_ms:.1f} ms{'' if costs.energy_mj is None else f', {costs.energy_mj:.3f} mJ (estimated)'}"
     )
     out.print(f"Peak RAM: {profiled.peak}")
     if profiled.cascades:
@@ -391,11 +390,12 @@ def targets(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     table = Table()
     for name in ("Name", "Board", "Core"):
         table.add_column(name)
-    for name in ("Flash, KB", "RAM, KB", "Clock, MHz"):
+    for name in ("Flash, KB", "RAM, KB", "Clock, MHz", "Active, mW"):
         table.add_column(name, justify="right")
     for b in boards:
         sizes = (f"{b.flash_bytes // 1024:,}", f"{b.ram_bytes // 1024:,}", f"{b.clock_hz / 1e6:g}")
-        table.add_row(b.name, b.title, b.core.name, *sizes)
+        draws = "" if b.active_mw is None else f"{b.active_mw:.3g}"
+        table.add_row(b.name, b.title, b.core.name, *sizes, draws)
     out.print(table)
     out.print("A target of your own: a TOML file, named by its path or kept in ./targets. See docs/targets.md.")
 
@@ -406,7 +406,10 @@ def _show(result: Any) -> None:
     out.print(f"Report:   {result.report}")
     missed = result.missed()
     if missed:
-        raise InfeasibleError(f"The best network found misses a limit: {missed}.", "Relax it, or raise --effort.")
+        raise InfeasibleError(
+            f"The best network found misses a limit: {missed}.",
+            f"It is kept in {result.run_dir}, verified. Relax the limit, or raise --effort.",
+        )
 
 
 def _may_use(run_dir: Path | None, force: bool) -> None:

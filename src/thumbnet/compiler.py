@@ -17,7 +17,7 @@ import numpy.typing as npt
 from thumbnet import compiled
 from thumbnet.cost import ArenaPlan, Unit, estimate, plan_arena
 from thumbnet.cost.cmsis_nn import units as cmsis_nn_units
-from thumbnet.cost.latency import macs
+from thumbnet.cost.latency import energy_mj, macs
 from thumbnet.cost.limit import Cascades, cascades, within
 from thumbnet.cost.order import reordered
 from thumbnet.cost.peak import Peak, peak
@@ -86,6 +86,9 @@ class Compiled:
                 f"  Cycles        {c.cycles / 1e6:9.2f} M, {c.latency_ms:.1f} ms at {self.target.clock_hz / 1e6:g} MHz"
                 f" ({_error(self.target)})",
             ]
+            found += (
+                [f"  Energy        {c.energy_mj:9.3f} mJ (estimated: {_drawn(self.target)})"] if c.energy_mj else []
+            )
         found.append(f"Peak RAM: {self.peak}.")
         found += [f"Cascades: {self.cascades}."] if self.cascades else []
         if self.proof is not None:
@@ -102,6 +105,10 @@ class Compiled:
 def _error(target: Target) -> str:
     error = target.core.cycle_error
     return f"modelled, ± {error:.0%}" if error else "modelled; no defensible model of this core"
+
+
+def _drawn(target: Target) -> str:
+    return f"{target.active_ma:g} mA at {target.supply_v:g} V, the core alone"
 
 
 def _original(proof: Proof) -> str:
@@ -184,7 +191,7 @@ def compile_model(
     compiled.write_record(folder, source, graph, target, options, list(laid_out), samples, places)
     oracle = oracle_of(source, softmax)
     proof, note = _proof(folder, graph, board, samples, oracle, library, progress or Progress.quiet())
-    costs = costs_of(graph, proof) if proof else estimated
+    costs = costs_of(graph, proof, board) if proof else estimated
     savings = tuple(lossless_report(source.graph, separate)) if lossless else ()
     held = cascades(graph, board, units, plan) if estimated else None
     made = Compiled(folder, board, graph, costs, peak(graph, plan), proof, note, savings, held, _interface(source))
@@ -358,8 +365,8 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
 # --- figures
 
 
-def costs_of(graph: IntegerGraph, proof: Proof) -> Costs:
-    """A proof's figures: sizes as linked, instructions as counted."""
+def costs_of(graph: IntegerGraph, proof: Proof, target: Target) -> Costs:
+    """A proof's figures: sizes as linked, instructions as counted; energy stays an estimate."""
     return Costs(
         kind=Kind.EMULATED,
         flash_bytes=proof.flash_bytes,
@@ -374,6 +381,7 @@ def costs_of(graph: IntegerGraph, proof: Proof) -> Costs:
         cycles=proof.cycles,
         latency_ms=proof.latency_ms,
         layers=proof.layers,
+        energy_mj=energy_mj(proof.latency_ms, target),
     )
 
 
@@ -389,7 +397,7 @@ def figures(graph: IntegerGraph, costs: Costs | None, proof: Proof | None) -> di
     known: Mapping[str, Any] = asdict(costs) if costs else {"macs": sum(macs(n, graph) for n in graph.nodes)}
     names = (
         *("flash_bytes", "code_bytes", "weight_bytes", "ram_bytes", "arena_bytes", "static_bytes", "stack_bytes"),
-        *("instructions", "cycles", "latency_ms", "macs"),
+        *("instructions", "cycles", "latency_ms", "energy_mj", "macs"),
     )
     more = {
         "kind": str(costs.kind) if costs else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,9 @@ from thumbnet.interface import (
     with_fitting_masks,
     without_ends,
 )
-from thumbnet.results import Constraints, check_task_name
+from thumbnet.results import Constraints, Metric, check_task_name
 from thumbnet.search.efforts import Effort, effort_named
-from thumbnet.targets import Target, load_target
-from thumbnet.targets.units import parse_size
+from thumbnet.targets import Target
 from thumbnet.version import __version__
 
 
@@ -71,6 +69,7 @@ class Job:
             "model": self.graph.digest,
             "data": self.data.digest,
             "target": self.target.name,
+            "board": hashlib.sha256(repr(self.target).encode()).hexdigest(),  # a description may change, name and all
             "limits": {k: v for k, v in vars(self.limits).items() if v is not None},
             "effort": self.effort_name,
             "seed": self.seed,
@@ -104,12 +103,8 @@ class Job:
     def of(
         model: Any,
         data: Any,
-        target: str,
-        flash: str | int | None,
-        ram: str | int | None,
-        latency_ms: float | None,
-        macs: int | None,
-        max_drop: float | None,
+        board: Target,
+        limits: Constraints,
         effort: str,
         seed: int,
         input_size: tuple[int, int] | None,
@@ -122,14 +117,6 @@ class Job:
         metric: Own | str | None = None,
     ) -> Job:
         """Raises an error of `thumbnet.errors` for each argument that cannot be used, the cheap checks first."""
-        board = load_target(target)
-        limits = Constraints(
-            flash_bytes=min(board.flash_bytes, parse_size(flash)) if flash is not None else board.flash_bytes,
-            ram_bytes=min(board.ram_bytes, parse_size(ram)) if ram is not None else board.ram_bytes,
-            latency_ms=_positive("latency_ms", latency_ms),
-            macs=None if macs is None else int(_positive("macs", macs) or 0),
-            max_drop=_positive("max_drop", max_drop, zero=True),
-        )
         effort_named(effort)
         if augment is not None:
             Augmentation.named(augment)
@@ -148,12 +135,21 @@ class Job:
         dataset = with_fitting_masks(dataset, graph)
         purpose, graph, left_out = without_ends(task_of(dataset, *own), graph)
         check_fit(purpose, dataset, graph)
+        _check_metric_limit(limits, purpose.metric)
         usual = "none" if preprocessing.vector else default_augmentation(dataset)
         augmentation = Augmentation.named(augment or usual)
         _check_augmentation(dataset, preprocessing, augmentation)
         name = _slug(str(name))
         return Job(
             name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement, left_out
+        )
+
+
+def _check_metric_limit(limits: Constraints, metric: Metric) -> None:
+    if metric.in_points and limits.metric_limit is not None and not 0 <= limits.metric_limit <= 100:
+        raise UsageError(
+            f"metric_limit is {limits.metric_limit:g}, but {metric.name.lower()} is a percentage.",
+            "Give a number from 0 to 100.",
         )
 
 
@@ -170,12 +166,6 @@ def _check_augmentation(data: Dataset, preprocessing: Preprocessing, augmentatio
 def _is_open(data: Any) -> bool:
     """Whether the task of the data is for the user to say."""
     return not isinstance(data, Dataset | str | Path)
-
-
-def _positive(name: str, value: float | None, *, zero: bool = False) -> float | None:
-    if value is not None and not (0 < value < math.inf or (value == 0 and zero)):
-        raise UsageError(f"{name} must be positive, not {value}.", "Leave it out for no limit.")
-    return value
 
 
 def _slug(name: str) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
-from thumbnet.results import Metric, Trial, from_key, trial_from_json
+from thumbnet.results import Constraints, Metric, Trial, from_key, trial_from_json
 
 _ROWS = (  # label, key, unit, digits
     ("Model size", "size_bytes", "KB", 1),
@@ -23,6 +23,7 @@ _ROWS = (  # label, key, unit, digits
     ("RAM, arena + static + stack", "ram_bytes", "KB", 1),
     ("Instructions per inference", "instructions", "", 0),
     ("Latency", "latency_ms", "ms", 1),
+    ("Energy, estimated", "energy_mj", "mJ", 3),
 )
 
 
@@ -67,16 +68,8 @@ class Result:
 
     def missed(self) -> str:
         """Limits that the linked firmware or its test accuracy does not keep, as text; "" if all are kept."""
-        limits, best = self.summary["limits"], self.best
-        over = [
-            f"{name} {best[name]:,.0f} of {limits[name]:,.0f}"
-            for name in ("flash_bytes", "ram_bytes", "latency_ms", "macs")
-            if name in limits and best[name] > limits[name]
-        ]
-        if "max_drop" in limits and self.drop > limits["max_drop"]:
-            lost = self.metric.amount(self.drop)
-            over.append(f"{lost} lost on the test split, {limits['max_drop']:g} allowed")
-        return ", ".join(over)
+        limits, metric = Constraints.of_json(self.summary["limits"]), self.metric
+        return ", ".join([*limits.exceeded(self.best), *limits.worse(metric, self.drop, self.best[metric.key], "test")])
 
     @property
     def front(self) -> list[Trial]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from decimal import ROUND_CEILING, Context
 from enum import StrEnum
 from typing import Any
 
@@ -124,29 +126,148 @@ class Costs:
     cycles: int
     latency_ms: float
     layers: tuple[LayerCost, ...] = ()
+    energy_mj: float | None = None  # of one inference, always estimated; None where the board has no figure
+
+
+@dataclass(frozen=True)
+class CostLimit:
+    """A cost that can be limited: what it is called, how it is told and asked for."""
+
+    key: str  # of `Costs`, `Constraints` and JSON
+    name: str  # within a sentence
+    option: str  # of the command line
+    unit: str  # "KB", "ms", "mJ", or "" for a plain number
+
+    def text(self, value: float) -> str:
+        """Value and name: "31.2 KB of flash", "1,234,567 MACs"."""
+        return f"{self.amount(value)} of {self.name}" if self.unit else f"{value:,.0f} {self.name}"
+
+    def amount(self, value: float) -> str:
+        """The value with its unit: "31.2 KB", "4.12 ms", "1,234,567"."""
+        if self.unit == "KB":
+            return f"{value / 1024:,.1f} KB"
+        if self.unit:
+            return f"{value:.{max(1, 2 - math.floor(math.log10(value)))}f} {self.unit}" if value else f"0 {self.unit}"
+        return f"{value:,.0f}"
+
+    def beside(self, value: float, limit: float) -> str:
+        """Value, name and limit: "31.2 KB of flash (limit 30.0 KB)"; in bytes where KB would read the same."""
+        if self.unit == "KB" and self.amount(value) == self.amount(limit):
+            return f"{value:,.0f} B of {self.name} (limit {limit:,.0f} B)"
+        return f"{self.text(value)} (limit {self.amount(limit)})"
+
+    def roomy(self, value: float) -> float:
+        """A limit that is easy to write and not below `value`: whole KB, or three digits of ms and mJ."""
+        if self.unit == "KB":
+            return math.ceil(value / 1024) * 1024
+        if self.unit:
+            return float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(value))
+        return math.ceil(value)
+
+    def asked(self, value: float) -> str:
+        """The option that sets the limit to `roomy(value)`: "--flash 32KB"."""
+        roomy = self.roomy(value)
+        return f"{self.option} {f'{roomy / 1024:.0f}KB' if self.unit == 'KB' else f'{roomy:.12g}'}"
+
+
+COST_LIMITS = (
+    CostLimit("flash_bytes", "flash", "--flash", "KB"),
+    CostLimit("ram_bytes", "RAM", "--ram", "KB"),
+    CostLimit("latency_ms", "latency", "--latency", "ms"),
+    CostLimit("cycles", "cycles", "--cycles", ""),
+    CostLimit("macs", "MACs", "--macs", ""),
+    CostLimit("energy_mj", "energy", "--energy", "mJ"),
+)
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """Limits; None means unlimited. `max_drop` is how much worse than the reference's the metric may be: points of
-    percent, or the metric's own unit."""
+    """Limits; None means unlimited. Costs are those of one inference.
+
+    `max_drop` is how much worse than the reference's the metric may be: points of percent, or the metric's own unit.
+    `metric_limit` is the worst value of the metric itself: a floor for accuracy, a ceiling for an error.
+    """
 
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     latency_ms: float | None = None
     macs: int | None = None
     max_drop: float | None = None
+    cycles: int | None = None
+    energy_mj: float | None = None
+    metric_limit: float | None = None
 
-    def violations(self, costs: Costs, drop_points: float | None = None) -> dict[str, float]:
-        """By which factor each limit is exceeded (`{"flash_bytes": 1.2}` = 20 % too much); drop in points too many."""
+    def violations(self, costs: Costs | Mapping[str, Any]) -> dict[str, float]:
+        """By which factor each limit on a cost is exceeded: `{"flash_bytes": 1.2}` is 20 % too much.
+
+        `costs` may be an entry of `result.json`. Raises `ValueError` where they lack a cost that is limited.
+        """
         over: dict[str, float] = {}
-        for name in ("flash_bytes", "ram_bytes", "latency_ms", "macs"):
-            limit, value = getattr(self, name), getattr(costs, name)
-            if limit is not None and value > limit:
-                over[name] = value / limit
-        if self.max_drop is not None and drop_points is not None and drop_points > self.max_drop:
-            over["drop_points"] = drop_points - self.max_drop
+        for cost in COST_LIMITS:
+            limit = getattr(self, cost.key)
+            if limit is None:
+                continue
+            value = _cost(costs, cost.key)
+            if value is None:
+                raise ValueError(f"{cost.name} is limited, but these costs do not tell it")
+            if value > limit:
+                over[cost.key] = value / limit
         return over
+
+    def exceeded(self, costs: Costs | Mapping[str, Any]) -> list[str]:
+        """The same in words: "33.0 KB of flash (limit 32.0 KB, 1.03 times)"."""
+        over = self.violations(costs)
+        return [
+            f"{c.beside(_cost(costs, c.key) or 0, getattr(self, c.key))[:-1]}, {factor(over[c.key])})"
+            for c in COST_LIMITS
+            if c.key in over
+        ]
+
+    def shortfalls(self, metric: Metric, drop: float, score: float) -> dict[str, float]:
+        """How far beyond each limit on quality a network is, in points or the metric's unit: `score` is its metric,
+        `drop` how much worse that is than the reference's on the same samples. What is not known (NaN) is no pass."""
+        beyond: dict[str, float] = {}
+        if self.max_drop is not None:
+            beyond["max_drop"] = drop - self.max_drop
+        if self.metric_limit is not None:
+            beyond["metric_limit"] = metric.drop(self.metric_limit, score)
+        return {k: v for k, v in beyond.items() if not v <= 0}
+
+    def worse(self, metric: Metric, drop: float, score: float, split: str) -> list[str]:
+        """The same in words, of that split."""
+        told = []
+        for limit, by in self.shortfalls(metric, drop, score).items():
+            if limit == "max_drop":
+                what = f"{metric.amount(drop)} lost on the {split} split, {self.max_drop:g} allowed"
+            else:
+                what = f"{metric.name} {metric.text(score)} on the {split} split, {self.bound(metric)} asked for"
+            told.append(f"{what} (missed by {metric.amount(by)})")
+        return told
+
+    def bound(self, metric: Metric) -> str:
+        """`metric_limit` in words: "at least 91 %", "at most 0.5 mm"; "" where there is none."""
+        if self.metric_limit is None:
+            return ""
+        return f"{'at least' if metric.higher_is_better else 'at most'} {self.metric_limit:g} {metric.unit}".strip()
+
+    @staticmethod
+    def of_json(limits: Mapping[str, Any]) -> Constraints:
+        """The limits of a `result.json` or `details.json`; keys of other versions are passed over."""
+        known = {f.name for f in fields(Constraints)}
+        return Constraints(**{k: v for k, v in limits.items() if k in known})
+
+
+def _cost(costs: Costs | Mapping[str, Any], key: str) -> float | None:
+    value: float | None = costs.get(key) if isinstance(costs, Mapping) else getattr(costs, key)
+    return value
+
+
+def factor(times: float) -> str:
+    """How many times a limit, never told as 1: "1.03 times", "1.0002 times"."""
+    if times >= 100:
+        return f"{times:,.0f} times"
+    digits = next((d for d in (2, 3, 4, 6) if round(times, d) > 1), 9)
+    return f"{times:.{digits}f} times"
 
 
 class TrialState(StrEnum):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from thumbnet.cost import estimate
-from thumbnet.data import Metric
 from thumbnet.data.task import joined
 from thumbnet.emulation.verify import Proof, verify_firmware
 from thumbnet.errors import InfeasibleError, VerificationError
@@ -39,7 +37,8 @@ from thumbnet.refine import finish, integer_answers, stored_inputs
 from thumbnet.result import Result
 from thumbnet.results import Trial
 from thumbnet.runs import RunDirectory
-from thumbnet.search.fit import Fitted, Fitter
+from thumbnet.search.feasible import check_feasible, refusal
+from thumbnet.search.fit import Fitter
 from thumbnet.search.halving import Lesson, propose
 from thumbnet.search.halving import search as halve
 from thumbnet.search.importance import importance
@@ -102,6 +101,8 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
         f"Reference: {name}{metric.text(score)} on validation; plain int8 would take {costs.flash_bytes / 1024:.0f} KB "
         f"of flash and {costs.ram_bytes / 1024:.0f} KB of RAM."
     )
+    if job.limits.metric_limit is not None and metric.drop(job.limits.metric_limit, score) > 0:
+        progress.note(f"The limit is {job.limits.bound(metric)}: the reference itself does not reach that.")
     return Baseline(outputs, score, costs)
 
 
@@ -109,6 +110,11 @@ def normalize(job: Job, reference: Graph) -> Graph:
     """The lossless clean-up, then batch norms measured on data: the graph every recipe starts from."""
     images = Images.of(job.data.train, job.preprocessing)
     return insert_batch_norm(clean(reference), *images.inputs(draw_some(len(images), NORM_IMAGES, job.seed)))
+
+
+def check_limits(job: Job, graph: Graph) -> None:
+    """Raises `InfeasibleError` where no network of the design space can keep the limits on costs."""
+    check_feasible(explore_space(graph, resizable=job.resizable), job.target, job.limits, job.name)
 
 
 def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progress: Progress) -> tuple[Space, Context]:
@@ -143,7 +149,7 @@ def search(
         fitter = Fitter(space, context, job.target, job.limits)
         proposals, misses = propose(fitter, job.effort, progress)
         if not proposals:
-            raise InfeasibleError(*_nearest_misses(job, space, misses))
+            raise InfeasibleError(*refusal(space, job.target, job.limits, job.name, misses))
         candidates, trials = halve(
             space.graph,
             context,
@@ -176,10 +182,25 @@ def refine(
     return [refined(f) for f in finalists]
 
 
-def select(finished: list[Finished], metric: Metric) -> Finished:
-    """The best integer network on validation; the test split then judges whether it keeps `max_drop`."""
+def select(job: Job, finished: list[Finished], baseline: Baseline, progress: Progress) -> Finished:
+    """The best integer network on validation, of those that keep the limits on costs where any does.
+
+    If one keeps the limits on quality, so does the best. If none does, the best goes on all the same, and that is told:
+    the test split judges in the end (`Result.missed`).
+    """
+    metric, limits = job.task.metric, job.limits
     sign = -1 if metric.higher_is_better else 1
-    return min(finished, key=lambda f: (sign * f.val_accuracy, f.costs.flash_bytes, f.recipe_id))
+
+    def rank(f: Finished) -> tuple[float, float, int, str]:
+        excess = max(limits.violations(f.costs).values(), default=0.0)
+        return (excess, sign * f.val_accuracy, f.costs.flash_bytes, f.recipe_id)
+
+    best = min(finished, key=rank)
+    drop = metric.drop(baseline.val_accuracy, best.val_accuracy)
+    missed = [*limits.exceeded(best.costs), *limits.worse(metric, drop, best.val_accuracy, "validation")]
+    if missed:
+        progress.note(f"The best network found misses a limit: {', '.join(missed)}. It is built and verified anyway.")
+    return best
 
 
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
@@ -283,19 +304,3 @@ def _digest(firmware: Path) -> str:
         if not name.startswith("build/"):
             total.update(f"{name}\0{len(content)}\0".encode() + content)
     return total.hexdigest()
-
-
-def _nearest_misses(job: Job, space: Space, misses: Iterable[Fitted]) -> tuple[str, str]:
-    ranked = sorted(misses, key=lambda m: (max(m.violations.values()), m.recipe.id))
-    if not ranked:
-        return "No network of this design space could be made smaller at all.", "Try another reference."
-    nearest = ranked[0]
-    c = nearest.costs
-    over = ", ".join(f"{name} {factor:.2f} times the limit" for name, factor in nearest.violations.items())
-    fixed = not (space.groups or space.blocks or space.cuts or len(space.resolutions) > 1)
-    why = " There is nothing to make smaller: all channels are those of its inputs and outputs." if fixed else ""
-    return (
-        f"Nothing in the design space of '{job.name}' fits these limits on {job.target.name}.{why}",
-        f"The nearest needs {c.flash_bytes / 1024:.0f} KB of flash, {c.ram_bytes / 1024:.0f} KB of RAM, "
-        f"{c.latency_ms:.0f} ms ({over}): allow that much, or choose a smaller reference.",
-    )

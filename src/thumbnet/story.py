@@ -11,6 +11,7 @@ from thumbnet.job import Job
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.runs import RunDirectory
+from thumbnet.targets import limits_on, load_target
 from thumbnet.training.allocator import keep_freed_memory
 
 
@@ -22,8 +23,11 @@ def optimize(
     flash: str | int | None = None,
     ram: str | int | None = None,
     latency_ms: float | None = None,
+    cycles: int | None = None,
     macs: int | None = None,
+    energy_mj: float | None = None,
     max_drop: float | None = None,
+    metric_limit: float | None = None,
     effort: str = "standard",
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -41,8 +45,10 @@ def optimize(
 
     `model`: a `torch.nn.Module`, an exported program or its `.pt2` file, or "package.module:factory" (with `weights`).
     `data`: a folder of class folders (with or without train/val/test), an `.npz` of arrays, or an iterable of
-    (input, target). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `max_drop` is how much
-    worse than the reference's the metric may be: points of accuracy, or the unit of another task's metric. `mean` and
+    (input, target). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `latency_ms`,
+    `cycles`, `macs` and `energy_mj` (estimated, millijoules) are of one inference. `max_drop` is how much worse than
+    the reference's the metric may be: points of accuracy, or the unit of another task's metric; `metric_limit` is the
+    worst value of the metric itself, such as 90 for 90 % accuracy, or a largest error (docs/limits.md). `mean` and
     `std` are what the network was trained with, per channel, for pixels in 0..1. `input_size` is (height, width) where
     the model does not tell. `augment` says how training images may vary: "none", "light" (other exposure), "upright"
     (also moved), "photo" (also mirrored; the default for classes of images) or "surface" (also turned and upside down).
@@ -52,18 +58,27 @@ def optimize(
     task's own; see docs/tasks.md.
 
     Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last one
-    stopped. Raises `InfeasibleError` where nothing can meet the limits, and says what comes nearest.
+    stopped. Raises `InfeasibleError` where nothing can keep the limits on costs, before anything slow, and says what
+    comes nearest. Quality that is missed in the end is no error here: `Result.missed` tells it.
     """
     keep_freed_memory()
+    board = load_target(target)
+    limits = limits_on(
+        board,
+        flash=flash,
+        ram=ram,
+        latency_ms=latency_ms,
+        cycles=cycles,
+        macs=macs,
+        energy_mj=energy_mj,
+        max_drop=max_drop,
+        metric_limit=metric_limit,
+    )
     job = Job.of(
         model,
         data,
-        target,
-        flash,
-        ram,
-        latency_ms,
-        macs,
-        max_drop,
+        board,
+        limits,
         effort,
         seed,
         input_size,
@@ -78,12 +93,13 @@ def optimize(
     progress = progress or Progress.quiet()
     with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress) as run:
         reference = stages.load_reference(job, run, progress)  # any framework -> float Graph, checked
-        baseline = stages.evaluate_reference(job, run, reference, progress)  # its answers, and what it would need
         graph = stages.normalize(job, reference)  # lossless: fold, fuse, drop dead channels
+        stages.check_limits(job, graph)  # whether anything can keep them, before the slow stages
+        baseline = stages.evaluate_reference(job, run, reference, progress)  # its answers, and what it would need
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
         finalists, trials = stages.search(job, run, space, context, baseline, progress)
         finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
-        best = stages.select(finished, job.task.metric)
+        best = stages.select(job, finished, baseline, progress)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared
         return stages.report(job, run, reference, baseline, trials, best, proof, progress)

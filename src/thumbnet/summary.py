@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from thumbnet.cost.latency import latency_ms
+from thumbnet.cost.latency import energy_mj, latency_ms
 from thumbnet.cost.memory import plan_arena
 from thumbnet.data import Classification, Task
 from thumbnet.data.task import Arrays, one
@@ -102,6 +102,7 @@ def _result(
     )
     drop = metric.drop(score["reference"], score["best"])
     measured = proof.json()
+    milliseconds = latency_ms(measured["cycles"], measured["instructions"], job.target)
     return {
         "model": job.name,
         "target": job.target.name,
@@ -114,7 +115,9 @@ def _result(
             "macs": reference.macs,
             "flash_bytes": baseline.costs.flash_bytes,
             "ram_bytes": baseline.costs.ram_bytes,
+            "cycles": baseline.costs.cycles,
             "latency_ms": baseline.costs.latency_ms,
+            "energy_mj": baseline.costs.energy_mj,
             f"val_{metric.key}": baseline.val_accuracy,
         },
         "best": {
@@ -129,7 +132,8 @@ def _result(
             "macs": best.costs.macs,
             "instructions": measured["instructions"],
             "cycles": measured["cycles"],
-            "latency_ms": latency_ms(measured["cycles"], measured["instructions"], job.target),
+            "latency_ms": milliseconds,
+            "energy_mj": energy_mj(milliseconds, job.target),
             "input": list(best.size),
             f"val_{metric.key}": best.val_accuracy,
         },

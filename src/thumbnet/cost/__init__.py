@@ -36,6 +36,7 @@ def estimate(
     constants += flash.kernel_rodata_bytes(functions, costs) + flash.stage_bytes(units)
     stack = max((_stack_bytes(unit, costs) for unit in units), default=0)
     instructions, cycles = sum(x.instructions for x in layers), sum(x.cycles for x in layers)
+    milliseconds = latency.latency_ms(cycles, instructions, target)
     return Costs(
         kind=Kind.ESTIMATED,
         flash_bytes=code + constants,
@@ -48,8 +49,9 @@ def estimate(
         macs=sum(x.macs for x in layers),
         instructions=instructions,
         cycles=cycles,
-        latency_ms=latency.latency_ms(cycles, instructions, target),
+        latency_ms=milliseconds,
         layers=tuple(layers),
+        energy_mj=latency.energy_mj(milliseconds, target),
     )
 
 

@@ -108,6 +108,14 @@ def latency_ms(cycles: int, instructions: int, target: Target) -> float:
     return (cycles + stalls) * 1000 / target.clock_hz
 
 
+def energy_mj(latency: float, target: Target) -> float | None:
+    """Millijoules that the core draws in `latency` ms while it runs from flash, without peripherals and sleep.
+
+    None where the target's description does not tell what it draws.
+    """
+    return None if target.active_mw is None else target.active_mw * latency / 1000
+
+
 def macs(node: IntegerNode, ig: IntegerGraph) -> int:
     """Multiply-accumulates of one node."""
     if node.op == "dense":

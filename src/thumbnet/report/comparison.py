@@ -9,7 +9,7 @@ from typing import Any
 from thumbnet.report import units
 from thumbnet.report.details import CostsJson, DetailsJson, ResultJson
 from thumbnet.report.intervals import wilson_interval
-from thumbnet.results import Kind, Metric
+from thumbnet.results import Constraints, Kind, Metric
 
 EMPTY: Mapping[str, Any] = {}
 
@@ -74,8 +74,18 @@ COST_ROWS = (
     _CostRow("Instructions", "instructions", units.count),
     _CostRow("Cycles", "cycles", units.count),
     _CostRow("Latency", "latency_ms", units.milliseconds),
+    _CostRow("Energy", "energy_mj", units.millijoules),
 )
-MODELLED = ("cycles", "latency_ms")  # from the cycle model even where instructions were counted
+# From the cycle model, and the data sheet's current, even where instructions were counted.
+MODELLED = ("cycles", "latency_ms", "energy_mj")
+LIMIT_ROWS = (
+    ("Flash", "flash_bytes", units.size),
+    ("RAM", "ram_bytes", units.size),
+    ("Latency", "latency_ms", units.milliseconds),
+    ("Cycles", "cycles", units.count),
+    ("MACs", "macs", units.count),
+    ("Energy", "energy_mj", units.millijoules),
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def comparison(result: ResultJson, details: DetailsJson) -> list[Row]:
     best: Mapping[str, Any] = result.get("best", EMPTY)
     limits: Mapping[str, Any] = details.get("limits", EMPTY)
     before, after = _with_rest(_values(details.get("reference_costs"))), costs_after(result, details)
-    rows: list[Row | None] = [_metric_row(result, limits.get("max_drop")), *_more_rows(reference, best)]
+    rows: list[Row | None] = [_metric_row(result, Constraints.of_json(limits)), *_more_rows(reference, best)]
     for label, key, form in NETWORK_ROWS:
         sides = [Value(of[key], Kind.MEASURED) if of.get(key) is not None else None for of in (reference, best)]
         rows.append(_row(label, form, sides[0], sides[1], limits.get(key)))
@@ -131,12 +141,7 @@ def limits_of(result: ResultJson, details: DetailsJson) -> list[Limit]:
     macs = (details.get("best_costs") or EMPTY).get("macs", result.get("best", EMPTY).get("macs"))
     values = {k: v.value for k, v in costs_after(result, details).items()} | {"macs": macs}
     found: list[Limit] = []
-    for label, key, form in (
-        ("Flash", "flash_bytes", units.size),
-        ("RAM", "ram_bytes", units.size),
-        ("Latency", "latency_ms", units.milliseconds),
-        ("MACs", "macs", units.count),
-    ):
+    for label, key, form in LIMIT_ROWS:
         limit, value = limits.get(key), values.get(key)
         if limit is not None and value is not None:
             found.append(Limit(label, form(limit), form(value), value / limit if limit else 1.0, value <= limit))
@@ -147,7 +152,20 @@ def limits_of(result: ResultJson, details: DetailsJson) -> list[Limit]:
         allowed = f"at most {limit:g}{units.NBSP}{unit} {'lost' if metric.in_points else 'worse'}".replace("  ", " ")
         used = max(0.0, drop) / limit if limit else float(drop > 0)
         found.append(Limit(metric.name, allowed, units.changed(drop, metric), used, drop <= limit))
-    return found
+    return [*found, *_metric_limit(result, Constraints.of_json(limits))]
+
+
+def _metric_limit(result: ResultJson, limits: Constraints) -> list[Limit]:
+    """The limit on the metric itself; what is used of a floor is how near to it the metric has come."""
+    metric, bound = Metric.of(result), limits.metric_limit
+    best: Mapping[str, Any] = result.get("best", EMPTY)
+    value = best.get(metric.key)
+    if bound is None or value is None:
+        return []
+    part, whole = (bound, value) if metric.higher_is_better else (value, bound)
+    used = part / whole if whole > 0 else 1.0
+    met = metric.drop(bound, value) <= 0
+    return [Limit(metric.name, limits.bound(metric).replace(" ", units.NBSP), units.measured(value, metric), used, met)]
 
 
 def _row(
@@ -176,20 +194,27 @@ def drop_of(result: ResultJson) -> float | None:
     return result.get("drop_points", result.get("drop"))
 
 
-def _metric_row(result: ResultJson, max_drop: float | None) -> Row | None:
-    metric = Metric.of(result)
-    reference, best = result.get("reference", EMPTY), result.get("best", EMPTY)
+def _metric_row(result: ResultJson, limits: Constraints) -> Row | None:
+    metric, max_drop = Metric.of(result), limits.max_drop
+    reference: Mapping[str, Any] = result.get("reference", EMPTY)
+    best: Mapping[str, Any] = result.get("best", EMPTY)
     n, drop = result.get("test_images"), drop_of(result)
     if reference.get(metric.key) is None and best.get(metric.key) is None:
         return None
+    allowed = [
+        *([] if max_drop is None else [_allowed(max_drop, metric)]),
+        limits.bound(metric).replace(" ", units.NBSP),
+    ]
+    value = best.get(metric.key)
+    met = None if drop is None or value is None else not limits.shortfalls(metric, drop, value)
     return Row(
         metric.name,
         _metric_cell(reference, metric, n),
         _metric_cell(best, metric, n),
         units.changed(drop, metric),
         note=_drop_interval(result, metric),
-        limit="" if max_drop is None else f"limit {_allowed(max_drop, metric)}",
-        met=None if max_drop is None or drop is None else drop <= max_drop,
+        limit=f"limit {', '.join(filter(None, allowed))}" if any(allowed) else "",
+        met=met if any(allowed) else None,
     )
 
 

@@ -44,6 +44,7 @@ class BestResult(TypedDict, total=False):
     instructions: int
     cycles: int
     latency_ms: float
+    energy_mj: float | None  # estimated; None where the board has no figure
 
 
 class ResultJson(TypedDict, total=False):
@@ -75,8 +76,11 @@ class LimitsJson(TypedDict, total=False):
     flash_bytes: int | None
     ram_bytes: int | None
     latency_ms: float | None
+    cycles: int | None
     macs: int | None
+    energy_mj: float | None
     max_drop: float | None
+    metric_limit: float | None  # the worst value of the metric itself
 
 
 class DataJson(TypedDict, total=False):
@@ -117,6 +121,7 @@ class CostsJson(TypedDict, total=False):
     instructions: int
     cycles: int
     latency_ms: float
+    energy_mj: float | None
     layers: list[LayerCostJson]
 
 

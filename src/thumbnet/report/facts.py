@@ -44,6 +44,7 @@ IN_TABLE = (
     "instructions_min",
     "cycles",
     "latency_ms",
+    "energy_mj",
 )
 PROVENANCE_LABELS = {
     "started": "Started",

@@ -33,7 +33,7 @@ from thumbnet.results import Metric
 SAMPLE_BYTES = 1_200_000  # of base64 in one report
 PNG = b"\x89PNG\r\n\x1a\n"
 TRIAL_ROWS = 200
-LOWERED = ("Flash", "Latency", "Accuracy")  # limits within a sentence; the others are names
+LOWERED = ("Flash", "Latency", "Cycles", "Energy", "Accuracy")  # limits within a sentence; the others are names
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def headline(result: ResultJson, details: DetailsJson) -> str:
     where = f" on {board}" if board else ""
     missed = [limit.label.lower() if limit.label in LOWERED else limit.label for limit in limits if not limit.met]
     if missed:
-        return f"Does not meet every limit{where}: {' and '.join(missed)} exceeded."
+        return f"Does not meet every limit{where}: {' and '.join(dict.fromkeys(missed))} missed."
     metric, drop = Metric.of(result), drop_of(result)
     best: Mapping[str, Any] = result.get("best", {})
     parts = []

@@ -58,6 +58,10 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.{0 if value >= 1000 else 1 if value >= 10 else 2}f}{NBSP}ms"
 
 
+def millijoules(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g}{NBSP}mJ"
+
+
 def points(value: float | None) -> str:
     """Accuracy lost, as a change: 1.3 points lost read `−1.3 points`."""
     if value is None:

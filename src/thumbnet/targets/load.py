@@ -87,6 +87,14 @@ class _BoardFile(_File):
     flash_origin: Address = 0x0000_0000
     ram_origin: Address = 0x2000_0000
     source: str = ""
+    active_ma: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    supply_v: Annotated[float, Field(ge=0.5, le=60)] | None = None
+
+    @model_validator(mode="after")
+    def _paired(self) -> _BoardFile:
+        if (self.active_ma is None) != (self.supply_v is None):
+            raise ValueError("active_ma and supply_v go together: a current says nothing without its voltage")
+        return self
 
     @model_validator(mode="after")
     def _apart(self) -> _BoardFile:
@@ -164,6 +172,8 @@ def _board(data: dict[str, Any], where: str) -> Target:
         b.source,
         b.flash_origin,
         b.ram_origin,
+        b.active_ma,
+        b.supply_v,
     )
 
 

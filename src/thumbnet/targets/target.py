@@ -39,3 +39,10 @@ class Target:
     source: str  # data sheet
     flash_origin: int = 0x0000_0000
     ram_origin: int = 0x2000_0000
+    active_ma: float | None = None  # drawn at `clock_hz` while the core runs from flash; None where no figure is known
+    supply_v: float | None = None  # at which `active_ma` is drawn
+
+    @property
+    def active_mw(self) -> float | None:
+        """What the running core draws, in mW; None where the description has no figure."""
+        return None if self.active_ma is None or self.supply_v is None else self.active_ma * self.supply_v

@@ -64,12 +64,16 @@ def test_accuracy_comes_with_interval_and_number(result: dict[str, Any], details
         ("ram_bytes", 1_000, "RAM"),
         ("latency_ms", 10.0, "Latency"),
         ("macs", 10_000, "MACs"),
+        ("cycles", 53_725_099, "Cycles"),
+        ("energy_mj", 8.31, "Energy"),
         ("max_drop", 1.05, "Accuracy"),
+        ("metric_limit", 84.2, "Accuracy"),
     ],
 )
 def test_a_missed_limit_is_said(
     key: str, value: float, label: str, result: dict[str, Any], details: dict[str, Any]
 ) -> None:
+    result["best"]["energy_mj"] = 8.311
     assert headline(result, details).startswith("Meets every limit on Nordic nRF52840: 84.1")
     assert all(limit.met for limit in limits_of(result, details))  # type: ignore[arg-type]
     details["limits"][key] = value
@@ -83,6 +87,24 @@ def test_a_missed_limit_is_said(
 def test_a_limit_that_is_just_met_is_met(result: dict[str, Any], details: dict[str, Any]) -> None:
     details["limits"] = {"flash_bytes": 250_880, "ram_bytes": 91_648, "max_drop": 1.1}
     assert [limit.met for limit in limits_of(result, details)] == [True] * 3  # type: ignore[arg-type]
+
+
+def test_a_limit_on_the_metric_is_a_floor_or_a_ceiling(result: dict[str, Any], details: dict[str, Any]) -> None:
+    details["limits"] = {"metric_limit": 80.0}
+    [limit] = limits_of(result, details)  # type: ignore[arg-type]
+    assert (limit.limit, limit.met) == ("at\xa0least\xa080\xa0%", True)
+    assert limit.used == pytest.approx(80 / 84.1)
+    assert rows(result, details)["Accuracy"].limit == "limit at\xa0least\xa080\xa0%"
+    result["metric"] = {"key": "mae", "name": "MAE", "unit": "mm", "higher_is_better": False, "digits": 2}
+    result["best"]["mae"] = 84.1
+    [limit] = limits_of(result, details)  # type: ignore[arg-type]
+    assert (limit.limit, limit.met) == ("at\xa0most\xa080\xa0mm", False)
+
+
+def test_energy_is_an_estimate_even_of_a_verified_firmware(result: dict[str, Any], details: dict[str, Any]) -> None:
+    result["best"]["energy_mj"] = 8.311
+    cell = rows(result, details)["Energy"].after
+    assert (cell.text, cell.kind) == ("8.31\xa0mJ", Kind.ESTIMATED)
 
 
 def test_a_failed_proof_leads_the_page(result: dict[str, Any], details: dict[str, Any]) -> None:

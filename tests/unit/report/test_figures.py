@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thumbnet.report.figures import Point, arena_timeline, confusion_matrix, curve_of, curves, layer_bars
@@ -26,6 +26,7 @@ def parsed(svg: str) -> ET.Element:
 
 
 @given(finite, finite, st.integers(1, 12))
+@example(0.0, 5e-324, 1)
 def test_linear_ticks_are_few_round_and_inside(a: float, b: float, wanted: int) -> None:
     low, high = min(a, b), max(a, b)
     ticks = linear_ticks(low, high, wanted)

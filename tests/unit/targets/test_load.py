@@ -136,3 +136,27 @@ def test_files_that_cannot_be_boards(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TargetError, match="not valid TOML"):
         load_target(tmp_path / "binary.toml")
+
+
+def test_what_a_board_draws_needs_both_current_and_voltage(tmp_path: Path) -> None:
+    board = load_target(write(tmp_path, BOARD + "active_ma = 10\nsupply_v = 3.3\n"))
+    assert board.active_mw == pytest.approx(33)
+    assert load_target(write(tmp_path, BOARD)).active_mw is None
+    for line in ("active_ma = 10.0", "supply_v = 3.3"):
+        with pytest.raises(TargetError, match="go together"):
+            load_target(write(tmp_path, BOARD + line))
+    with pytest.raises(TargetError, match="active_ma"):
+        load_target(write(tmp_path, BOARD + "active_ma = 0\nsupply_v = 3.3\n"))
+
+
+def test_shipped_currents_are_of_the_order_of_their_cores() -> None:
+    """µA/MHz: a slip of a decimal point would show."""
+    told = [b for b in map(load_target, available_targets()) if b.active_ma is not None]
+    assert len(told) >= 5
+    for board in told:
+        assert 5 <= 1000 * (board.active_ma or 0) / (board.clock_hz / 1e6) <= 400
+        assert 1.7 <= (board.supply_v or 0) <= 3.6
+
+
+def test_bare_cores_do_not_tell_what_they_draw() -> None:
+    assert all(load_target(core).active_mw is None for core in CORES)

@@ -71,7 +71,7 @@ class Scale:
 
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round values (1, 2, 5 × 10^k) within the range."""
-    if not high > low:
+    if not high - low > 1e-300:  # a power of ten beneath it could not be told from 0
         return [low]
     raw = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(raw))
