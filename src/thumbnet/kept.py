@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -15,6 +17,8 @@ from thumbnet.graph.graph import Graph
 from thumbnet.importers.quantized_models import load_integer_graph
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.results import Costs, Trial, costs_from_json, trial_from_json
+from thumbnet.search.recipe import Recipe
+from thumbnet.search.variants import Variant
 from thumbnet.training.loop import Point
 
 
@@ -81,6 +85,37 @@ def load_search(folder: Path) -> tuple[list[Finalist], list[Trial]]:
         Finalist(f["id"], Graph.load(folder / f"{f['id']}.json"), tuple(f["curve"])) for f in data["finalists"]
     ]
     return finalists, [trial_from_json(t) for t in data["trials"]]
+
+
+def save_variants(folder: Path, variants: tuple[tuple[Variant, ...], ...]) -> None:
+    tensors = {
+        f"{k}/{j}/{node}/{key}": torch.from_numpy(w.copy())
+        for k, own in enumerate(variants)
+        for j, v in enumerate(own)
+        for node, weights in v.taught.items()
+        for key, w in weights.items()
+    }
+    save_file(tensors, folder / "taught.safetensors")
+    facts = [
+        [{"block": v.block, "skipped": v.skipped, "loss": v.loss, **Recipe(v.moves).json()} for v in own]
+        for own in variants
+    ]
+    write_json_atomic(folder / "variants.json", facts)
+
+
+def load_variants(folder: Path) -> tuple[tuple[Variant, ...], ...]:
+    taught: dict[tuple[int, int], dict[str, dict[str, npt.NDArray[np.float32]]]] = {}
+    for name, tensor in load_file(folder / "taught.safetensors").items():
+        k, j, rest = name.split("/", 2)
+        node, key = rest.rsplit("/", 1)
+        taught.setdefault((int(k), int(j)), {}).setdefault(node, {})[key] = tensor.numpy()
+    return tuple(
+        tuple(
+            Variant(v["block"], Recipe.from_json(v).moves, v["skipped"], v["loss"], taught.get((k, j), {}))
+            for j, v in enumerate(own)
+        )
+        for k, own in enumerate(read_json(folder / "variants.json"))
+    )
 
 
 def save_finished(folder: Path, finished: Finished) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,9 +19,9 @@ from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.job import Job
 from thumbnet.kept import Finalist, Finished
 from thumbnet.progress import Progress
-from thumbnet.search.halving import Lesson
+from thumbnet.search.lesson import Lesson, size_of
 from thumbnet.training.checkpoint import Checkpoints
-from thumbnet.training.loop import Images, Point, Schedule, assess, draw_some, recalibrate, train
+from thumbnet.training.loop import Point, Schedule, assess, draw_some, recalibrate, train
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import restore_names
 from thumbnet.training.quantize_aware import QuantizedModule
@@ -31,7 +30,6 @@ FLOAT_RATE, QUANTIZED_RATE = 2e-3, 2e-4
 AVERAGE, QUANTIZED_AVERAGE = 0.99, 0.97  # decay of the weights' moving average: the mean of about 100 and 30 steps
 STATISTICS_IMAGES = 512  # for the batch norms' final statistics
 FROZEN_RANGES = 0.5  # last part of quantization-aware training in which the ranges no longer move
-BATCH = 32
 SIMULATED = 256  # samples whose outputs are held at once
 
 Int8s = npt.NDArray[np.int8]
@@ -39,8 +37,7 @@ Int8s = npt.NDArray[np.int8]
 
 def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoints, progress: Progress) -> Finished:
     """The finalist's integer network, with its accuracy on validation."""
-    shape = finalist.graph.inputs[0].shape
-    size = (shape[1], shape[2]) if len(shape) == 3 else (1, shape[0])
+    size = size_of(finalist.graph)
     floating, distilled = distil(job, finalist.graph, lesson, size, checkpoints, progress)
     trained, integer, quantized = quantize(job, floating, lesson, size, checkpoints, progress)
     found = job.task.assess(integer_answers(job, integer, job.data.val))
@@ -60,13 +57,13 @@ def distil(
     """Long training on the reference's answers; the graph with its batch norms folded, and the curve."""
     training, validation = lesson.images(size)
     module = GraphModule(graph)
-    steps = _steps(job.effort.final_epochs, training)
+    steps = job.effort.steps(len(training))
     with progress.stage("Distil the finalist", total=steps) as stage:
         curve = train(
             module,
             training,
             lesson.objective,
-            Schedule(steps, batch=BATCH, rate=FLOAT_RATE, warmup=0.05, average=AVERAGE),
+            Schedule(steps, batch=lesson.batch, rate=FLOAT_RATE, warmup=0.05, average=AVERAGE),
             augmentation=lesson.augmentation,
             seed=job.seed,
             evaluate=lambda m: assess(m, validation, job.task).score,
@@ -84,7 +81,7 @@ def quantize(
     """Quantization-aware training; the float graph it ends with, the integer graph, and the curve."""
     training, validation = lesson.images(size)
     student = QuantizedModule(graph, job.input_grid(graph))
-    steps = _steps(job.effort.quantized_epochs, training)
+    steps = job.effort.quantized_steps(len(training))
     frozen_from = round(steps * (1 - FROZEN_RANGES))
 
     def before_step(step: int) -> None:
@@ -95,7 +92,9 @@ def quantize(
             student,
             training,
             lesson.objective,
-            Schedule(steps, batch=BATCH, rate=QUANTIZED_RATE, warmup=0.05, weight_decay=0.0, average=QUANTIZED_AVERAGE),
+            Schedule(
+                steps, batch=lesson.batch, rate=QUANTIZED_RATE, warmup=0.05, weight_decay=0.0, average=QUANTIZED_AVERAGE
+            ),
             augmentation=lesson.augmentation,
             seed=job.seed + 1,
             evaluate=lambda m: assess(m, validation, job.task).score,
@@ -147,7 +146,3 @@ def _real(tensor: QTensor, stored: Int8s) -> torch.Tensor:
     x = torch.from_numpy(stored)
     x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
     return (x.float() - tensor.zero_point) * tensor.scale
-
-
-def _steps(epochs: float, training: Images) -> int:
-    return math.ceil(epochs * max(1, len(training) // BATCH))

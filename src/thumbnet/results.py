@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import ROUND_CEILING, Context
 from enum import StrEnum
 from typing import Any
@@ -196,6 +196,11 @@ class Constraints:
     cycles: int | None = None
     energy_mj: float | None = None
     metric_limit: float | None = None
+
+    def tightened(self) -> Constraints:
+        """Limits for what is predicted before weights are known: which kernels fit depends a little on them."""
+        flash = self.flash_bytes
+        return self if flash is None else replace(self, flash_bytes=flash - flash // 128 - 256)
 
     def violations(self, costs: Costs | Mapping[str, Any]) -> dict[str, float]:
         """By which factor each limit on a cost is exceeded: `{"flash_bytes": 1.2}` is 20 % too much.

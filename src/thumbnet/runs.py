@@ -39,8 +39,9 @@ STATE = ("times.json", "stages", "reference.json", "reference.safetensors", "int
 class RunDirectory:
     """An open run directory. Use `RunDirectory.open` as a context manager."""
 
-    def __init__(self, path: Path, progress: Progress) -> None:
+    def __init__(self, path: Path, progress: Progress, workers: int = 1) -> None:
         self.path = path
+        self.workers = workers  # processes that stages may use
         self.progress = progress
         # stages that came before this run under the same progress, such as the demo's fine-tuning, count
         self._started = time.monotonic() - sum(seconds for _, seconds, _ in progress.finished)
@@ -51,7 +52,9 @@ class RunDirectory:
 
     @staticmethod
     @contextmanager
-    def open(path: str | Path, identity: Mapping[str, Any], progress: Progress | None = None) -> Iterator[RunDirectory]:
+    def open(
+        path: str | Path, identity: Mapping[str, Any], progress: Progress | None = None, workers: int = 1
+    ) -> Iterator[RunDirectory]:
         """Locks `path` for this job. Raises `RunError` when another process or another job has it.
 
         `identity` is what makes two jobs the same (JSON values). A `KeyboardInterrupt` that passes through carries a
@@ -60,7 +63,7 @@ class RunDirectory:
         folder = Path(path)
         with locked(folder):
             _claim(folder, identity)
-            run = RunDirectory(folder, progress or Progress.quiet())
+            run = RunDirectory(folder, progress or Progress.quiet(), workers)
             try:
                 yield run
             except KeyboardInterrupt as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from thumbnet.errors import InfeasibleError, VerificationError
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
+from thumbnet.graph.blocks import part
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer import simulate
@@ -28,22 +30,27 @@ from thumbnet.kept import (
     load_finished,
     load_search,
     load_tensors,
+    load_variants,
     save_finished,
     save_search,
     save_tensors,
+    save_variants,
 )
 from thumbnet.progress import Progress
 from thumbnet.refine import finish, integer_answers, stored_inputs
 from thumbnet.result import Result
 from thumbnet.results import Trial
 from thumbnet.runs import RunDirectory
+from thumbnet.search.executors import run_tasks
 from thumbnet.search.feasible import check_feasible, refusal
-from thumbnet.search.fit import Fitter
-from thumbnet.search.halving import Lesson, propose
 from thumbnet.search.halving import search as halve
 from thumbnet.search.importance import importance
+from thumbnet.search.lesson import Lesson
+from thumbnet.search.propose import Bench, propose
 from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
+from thumbnet.search.variants import Variant, Workshop, teachable, variants_of
+from thumbnet.search.variants import teach as teach_block
 from thumbnet.summary import write_summary
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.distill import objective_of, reference_outputs
@@ -140,14 +147,39 @@ def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progr
     )
 
 
+def teach(
+    job: Job, run: RunDirectory, space: Space, baseline: Baseline, progress: Progress
+) -> tuple[tuple[Variant, ...], ...]:
+    """What each block can become, and what that costs in accuracy: variants that learned the reference's features."""
+
+    def compute() -> tuple[tuple[Variant, ...], ...]:
+        blocks = teachable(space.graph) if job.effort.taught else ()
+        steps = job.effort.taught
+        total = steps * sum(len(list(variants_of(part(space.graph, b)))) for b in blocks)
+        workshop = Workshop(space.graph, _lesson(job, baseline), steps, frozenset(b.name for b in space.blocks))
+        with progress.stage(f"Teach variants to {len(blocks)} blocks", total=total) as stage:
+            return tuple(
+                map(tuple, run_tasks(teach_block, workshop, blocks, workers=run.workers, on_step=stage.advance))
+            )
+
+    return run.stage("variants", job.key, compute, save_variants, load_variants)
+
+
 def search(
-    job: Job, run: RunDirectory, space: Space, context: Context, baseline: Baseline, progress: Progress
+    job: Job,
+    run: RunDirectory,
+    space: Space,
+    context: Context,
+    variants: tuple[tuple[Variant, ...], ...],
+    baseline: Baseline,
+    progress: Progress,
 ) -> tuple[list[Finalist], list[Trial]]:
     """Candidates that fit, halved while they learn."""
+    context = replace(context, taught={v.name: v.taught for own in variants for v in own})
 
     def compute() -> tuple[list[Finalist], list[Trial]]:
-        fitter = Fitter(space, context, job.target, job.limits)
-        proposals, misses = propose(fitter, job.effort, progress)
+        bench = Bench(space, Context(context.importance, context.blocks), job.target, job.limits.tightened())
+        proposals, misses = propose(bench, variants, job.effort, progress, run.workers)
         if not proposals:
             raise InfeasibleError(*refusal(space, job.target, job.limits, job.name, misses))
         candidates, trials = halve(
@@ -158,8 +190,9 @@ def search(
             job.effort,
             progress,
             _checkpoints(job, run, "search"),
+            run.workers,
         )
-        finalists = [Finalist(c.fitted.recipe.id, c.module.to_graph(), c.curve) for c in candidates]
+        finalists = [Finalist(c.fitted.recipe.id, c.graph, c.curve) for c in candidates]
         return finalists, trials
 
     return run.stage("search", job.key, compute, save_search, load_search)

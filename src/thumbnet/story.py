@@ -11,6 +11,7 @@ from thumbnet.job import Job
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.runs import RunDirectory
+from thumbnet.search.executors import cores
 from thumbnet.targets import limits_on, load_target
 from thumbnet.training.allocator import keep_freed_memory
 
@@ -39,6 +40,7 @@ def optimize(
     task: str | None = None,
     loss: Callable[[Any, Any], Any] | str | None = None,
     metric: Callable[[Any, Any], Any] | str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Finds a network that fits `target` within the limits and loses least, and hands back its verified firmware.
@@ -57,9 +59,10 @@ def optimize(
     tells. `loss` and `metric` are functions of (outputs, targets), or "package.module:function", in place of the
     task's own; see docs/tasks.md.
 
-    Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last one
-    stopped. Raises `InfeasibleError` where nothing can keep the limits on costs, before anything slow, and says what
-    comes nearest. Quality that is missed in the end is no error here: `Result.missed` tells it.
+    `workers` is how many networks train at once, by default one for each processor core; the result does not depend on
+    it. Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last
+    one stopped. Raises `InfeasibleError` where nothing can keep the limits on costs, before anything slow, and says
+    what comes nearest. Quality that is missed in the end is no error here: `Result.missed` tells it.
     """
     keep_freed_memory()
     board = load_target(target)
@@ -91,13 +94,14 @@ def optimize(
         metric,
     )
     progress = progress or Progress.quiet()
-    with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress) as run:
+    with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress, workers or cores()) as run:
         reference = stages.load_reference(job, run, progress)  # any framework -> float Graph, checked
         graph = stages.normalize(job, reference)  # lossless: fold, fuse, drop dead channels
         stages.check_limits(job, graph)  # whether anything can keep them, before the slow stages
         baseline = stages.evaluate_reference(job, run, reference, progress)  # its answers, and what it would need
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
-        finalists, trials = stages.search(job, run, space, context, baseline, progress)
+        variants = stages.teach(job, run, space, baseline, progress)  # what each block can become, learned by itself
+        finalists, trials = stages.search(job, run, space, context, variants, baseline, progress)
         finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
         best = stages.select(job, finished, baseline, progress)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite

@@ -9,7 +9,7 @@ blocks that can be left out, the least important go first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,21 +125,26 @@ class Fitter:
         self._stems: dict[tuple[object, ...], _Stem] = {}
         self.total = sum(float(v.sum()) for v in context.importance.values())
 
-    def shapes(self, plans: Sequence[Plan] = ()) -> Iterator[Shape]:
-        """Every combination of input, end, plan and balance; a tilt only where all else is as in the reference."""
+    def shapes(self) -> Iterator[Shape]:
+        """Every combination of the reference's own operations: input, end, blocks left out, and balance."""
         for resolution in self.space.resolutions or (None,):
             for cut in (None, *self.space.cuts):
-                for plan in dict.fromkeys((*(Plan(s) for s in self._skips(cut)), *plans)):
-                    for balance, tilt in self._balances():
-                        yield Shape(cut, plan.skips, resolution, balance, tilt, plan.exchanges, plan.taught)
+                for skips in self.skips(cut):
+                    for balance in BALANCES:
+                        yield Shape(cut, skips, resolution, balance)
 
-    def _balances(self) -> list[tuple[float, float]]:
-        """A balance where separable blocks have insides, a tilt where there is nothing else to vary."""
-        if len(self.inner) < len(self.space.groups):
-            return [(b, 0.0) for b in BALANCES]
-        return [(1.0, t) for t in TILTS]
+    def balances(self, plan: Plan) -> list[tuple[float, float]]:
+        """(balance, tilt): balances where separable blocks have insides, tilts where there is nothing else to vary."""
+        if len(self.inner) == len(self._known):
+            return [(1.0, t) for t in TILTS]
+        return [(b, 0.0) for b in (BALANCES if not plan.exchanges else BALANCES[:1])]
 
-    def _skips(self, cut: str | None) -> list[tuple[str, ...]]:
+    def code_bytes(self, shape: Shape) -> int:
+        """What the kernels of a shape need at full width."""
+        widths = {g: group.size for g, group in self._stem(shape).groups.items()}
+        return self._costs(shape, widths).code_bytes
+
+    def skips(self, cut: str | None) -> list[tuple[str, ...]]:
         """No block left out of those before the cut; the less important half of them; all of them."""
         whole = self.bare if cut is None else truncate(self.bare, cut)
         there = {n.name for n in whole.nodes} - {cut}

@@ -1,13 +1,13 @@
 """Which variant each block gets: integer programming under the limits.
 
 With the streams between blocks at a fraction of their widths, each variant costs flash and products and loses what
-local distillation found. The least loss within the limits is a knapsack with one choice per block (HiGHS solves it to the
-optimum in milliseconds). Its answer is a structure; `Fitter` then finds the widths that fill the limits to the byte.
+local distillation found. The least loss within the limits is a knapsack with one choice per block (HiGHS solves it to
+the optimum in milliseconds). Its answer is a structure; `Fitter` then finds widths that fill the limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +37,13 @@ class Price:
     macs: float
 
 
-def price(graph: Graph, fraction: float) -> Price:
-    """Of all layers of `graph`: weights, parameters of channels, calls; products."""
+def price(graph: Graph, fraction: float, without: Iterable[str] = ()) -> Price:
+    """Of the layers of `graph`, those named left out: weights, parameters of channels, calls; products."""
     flash = macs = 0.0
+    left_out = set(without)
     for node in graph.nodes:
         weight = node.weights.get("weight")
-        if weight is None or node.op == "batch_norm":
+        if weight is None or node.op == "batch_norm" or node.name in left_out:
             continue
         thin = node.op == "depthwise_conv2d" or weight.shape[1] <= 3  # one side of it scales
         scale = fraction if thin else fraction**2
@@ -86,23 +87,27 @@ def choose(
 
 
 def plans(
-    reference: Graph,
+    graph: Graph,
     blocks: Sequence[Block],
     variants: Sequence[Sequence[Variant]],
     limits: Mapping[str, float],
-    fixed: Mapping[str, float],
+    code_bytes: int,
 ) -> list[Plan]:
     """Structures for the limits, one or two for each fraction of the widths.
 
-    `limits` holds `flash_bytes` and `macs`, where they are limited; `fixed` what the network needs besides its blocks.
+    `limits` holds `flash_bytes` and `macs`, where they are limited; `code_bytes` is what the kernels need, about.
     """
-    parts = [[_made(part(reference, b), v) for v in own] for b, own in zip(blocks, variants, strict=True)]
+    parts = [[_made(part(graph, b), v) for v in own] for b, own in zip(blocks, variants, strict=True)]
     losses = [[v.loss for v in own] for own in variants]
+    inside = {n for b in blocks for n in b.nodes}
     found: dict[Plan, None] = {}
     for fraction in FRACTIONS:
         prices = [[price(g, fraction) if g else Price(0, 0) for g in own] for own in parts]
         costs = {name: [[getattr(p, name) for p in own] for own in prices] for name in limits}
-        left = {name: limit - fixed.get(name, 0.0) for name, limit in limits.items()}
+        outside = price(graph, fraction, inside)
+        left = {name: limit - getattr(outside, name) for name, limit in limits.items()}
+        if "flash_bytes" in left:
+            left["flash_bytes"] -= code_bytes
         taken: list[list[int]] = []
         for _ in range(ALTERNATIVES):
             choice = choose(losses, costs, left, taken)
@@ -113,7 +118,7 @@ def plans(
     return list(found)
 
 
-def uniform_plans(reference: Graph, blocks: Sequence[Block], variants: Sequence[Sequence[Variant]]) -> Iterator[Plan]:
+def uniform_plans(variants: Sequence[Sequence[Variant]]) -> Iterator[Plan]:
     """The same kind of variant in every block that has it, nothing left out: what a person would try first."""
     kinds = sorted({_kinds(v) for own in variants for v in own if v.moves})
     for kind in kinds:

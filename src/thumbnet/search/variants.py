@@ -93,7 +93,7 @@ def teach(workshop: Workshop, block: Block, on_step: OnStep) -> list[Variant]:
         _learn(module, x[: judged.start], y[: judged.start], steps, workshop.lesson.seed)
         on_step(steps, "")
         with torch.inference_mode():
-            given = torch.cat([module(b) for b in torch.split(x[judged], 64)])
+            given = torch.cat(_outputs(module, x[judged]))
         taught = {n.name: dict(n.weights) for n in module.to_graph().nodes if n.weights}
         found.append(Variant(block.name, moves, False, _price(workshop, tail, given, y[judged]), taught))
     return found
