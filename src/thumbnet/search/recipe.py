@@ -23,7 +23,7 @@ class Context:
     """What moves may consult: how much each channel and each skippable block of the reference matters.
 
     `importance[group]` holds one number ≥ 0 per removable channel of the group, in the reference's order;
-    `blocks[name]` one number ≥ 0.
+    `blocks[name]` one number ≥ 0. What other moves have put into the network is in neither.
     """
 
     importance: Mapping[str, npt.NDArray[np.float64]]
@@ -34,6 +34,11 @@ class Move(ABC):
     """One change to a network. Implementations are frozen dataclasses of JSON values, one per file in `moves/`."""
 
     kind: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def options(cls, graph: Graph) -> tuple[Move, ...]:
+        """Every move of this kind that `graph` allows, each to be applied by itself, in the order of execution."""
 
     @abstractmethod
     def apply(self, graph: Graph, context: Context) -> Graph:

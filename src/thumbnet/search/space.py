@@ -33,22 +33,24 @@ class Space:
 def explore_space(graph: Graph, *, resizable: bool = True) -> Space:
     """The design space around `graph`. Without `resizable` its input keeps its size: that of data which is no image, or
     has targets that are maps of it."""
-    resolutions = _resolutions(graph)
-    vectors = len(graph.outputs) == 1 and len(graph.shapes[graph.outputs[0]]) == 1
+    sizes = resolutions(graph)
     return Space(
         graph=graph,
         groups=tuple(g for g in channel_groups(graph) if not g.pinned),
         blocks=skippable_blocks(graph),
-        cuts=_cuts(graph) if vectors else (),  # what is cut short ends in one vector
-        resolutions=resolutions if resizable else resolutions[:1],
+        cuts=cuts(graph),
+        resolutions=sizes if resizable else sizes[:1],
     )
 
 
-def _cuts(graph: Graph) -> tuple[str, ...]:
+def cuts(graph: Graph) -> tuple[str, ...]:
     """Cut points, deepest first, without the wide insides of inverted bottlenecks.
 
-    A value with more than twice the channels of a neighbouring cut point carries an expansion, not a summary.
+    A value with more than twice the channels of a neighbouring cut point carries an expansion, not a summary. None
+    where the network does not end in one vector: what is cut short does.
     """
+    if len(graph.outputs) != 1 or len(graph.shapes[graph.outputs[0]]) != 1:
+        return ()
     points = cut_points(graph)
     width = [graph.shapes[v][0] for v in points]
     keep = []
@@ -59,7 +61,7 @@ def _cuts(graph: Graph) -> tuple[str, ...]:
     return tuple(reversed(keep))
 
 
-def _resolutions(graph: Graph) -> tuple[tuple[int, int], ...]:
+def resolutions(graph: Graph) -> tuple[tuple[int, int], ...]:
     """Smaller inputs that the network accepts, in multiples of 8 pixels."""
     first = graph.inputs[0]
     if len(first.shape) != 3:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from thumbnet.search.moves.depth import SkipBlock, Truncate
+from thumbnet.search.moves.kernel import SetKernel
+from thumbnet.search.moves.low_rank import LowRank
 from thumbnet.search.moves.resolution import SetResolution
+from thumbnet.search.moves.separate import Separate
 from thumbnet.search.moves.width import SetWidths
 from thumbnet.search.recipe import Move
 
-MOVES: dict[str, type[Move]] = {m.kind: m for m in (SetWidths, SkipBlock, Truncate, SetResolution)}
+MOVES: dict[str, type[Move]] = {
+    m.kind: m for m in (SetWidths, SkipBlock, Truncate, SetResolution, SetKernel, Separate, LowRank)
+}
 
-__all__ = ["MOVES", "SetResolution", "SetWidths", "SkipBlock", "Truncate"]
+__all__ = ["MOVES", "LowRank", "Separate", "SetKernel", "SetResolution", "SetWidths", "SkipBlock", "Truncate"]

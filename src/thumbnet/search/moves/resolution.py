@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from thumbnet.graph.graph import Graph, Input
 from thumbnet.search.recipe import Context, Move
+from thumbnet.search.space import resolutions
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class SetResolution(Move):
     kind: ClassVar[str] = "resolution"
     height: int
     width: int
+
+    @classmethod
+    def options(cls, graph: Graph) -> tuple[SetResolution, ...]:
+        """Smaller sizes that the network accepts, largest first."""
+        return tuple(cls(*size) for size in resolutions(graph)[1:])
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         first, *rest = graph.inputs
