@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.graph.passes import clean
 from thumbnet.importers.load import load_imported
 from thumbnet.integer.lower import lower
-from thumbnet.search.moves import MOVES, LowRank, Separate, SetKernel, SetWidths
+from thumbnet.integer.quantization import weight_bits
+from thumbnet.search.moves import MOVES, LowRank, Separate, SetBits, SetKernel, SetWidths
 from thumbnet.search.moves.layers import bare_name, layer_of, stored_bytes
 from thumbnet.search.recipe import Context, Move, Recipe
+from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import insert_batch_norm, restore_names
 
 SAMPLED = 4  # options of each move and network
@@ -222,6 +225,23 @@ def test_the_channels_between_the_halves_narrow_from_the_last() -> None:
     torch.testing.assert_close(outputs_of(narrow), outputs_of(direct), atol=1e-5, rtol=1e-5)
 
 
+def test_bits_keep_the_float_function_and_are_inherited(tmp_path: Path) -> None:
+    normalized, bare = forms("residual")
+    move = SetBits({"first": 4, "head": 4, "stem": 8})
+    moved = move.apply(normalized, Context({}))
+    assert torch.equal(outputs_of(moved), outputs_of(normalized))
+    assert {n.name for n in moved.nodes if weight_bits(n) == 4} == {"first.linear", "head"}
+    split = Recipe((move, LowRank("first", 8), Separate("first.reduced"), SetWidths({"down": 12})))
+    for form in (normalized, bare):
+        graph = GraphModule(split.apply(form, Context({}))).to_graph()
+        graph.save(tmp_path / "g.json")
+        slim = restore_names(clean(Graph.load(tmp_path / "g.json")))
+        four = {"first.reduced.spatial", "first.reduced", "first", "head"}
+        assert {n.name for n in slim.nodes if weight_bits(n) == 4} == four
+        assert {n.name for n in lower(slim, None).nodes if n.weight_bits == 4} == four
+    assert SetBits({"head": 8}).apply(moved, Context({})).by_name["head"].attrs == normalized.by_name["head"].attrs
+
+
 def test_moves_combine_at_one_layer() -> None:
     normalized, bare = forms("residual")
     recipe = Recipe((SetKernel("stem", 3), LowRank("first", 8), Separate("first.reduced"), SetWidths({"stem": 12})))
@@ -241,6 +261,8 @@ def test_moves_combine_at_one_layer() -> None:
         Separate("stem"),
         LowRank("first", 17),
         LowRank("sum", 4),
+        SetBits({"first": 3}),
+        SetBits({"sum": 4}),
     ],
 )  # fmt: skip
 def test_a_move_that_does_not_fit_says_so(move: Move) -> None:
@@ -249,5 +271,6 @@ def test_a_move_that_does_not_fit_says_so(move: Move) -> None:
         graph = graph.with_nodes(
             n.with_attrs(padding=[0, 0, 0, 0]) if bare_name(graph, n) == "down" else n for n in graph.nodes
         )
-    with pytest.raises(ModelError, match=move.json()["node"]):
+    name = move.json()["node"] if "node" in move.json() else next(iter(move.json()["bits"]))
+    with pytest.raises(ModelError, match=name):
         move.apply(graph, Context({}))

@@ -16,7 +16,14 @@ from torch import nn
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import op_of
 from thumbnet.integer.arithmetic import WEIGHT_MAX, activation_qparams
-from thumbnet.integer.quantization import JOINS, KEEPS_QUANTIZATION, WEIGHT_AXES, check_weight_bits, shared_quantization
+from thumbnet.integer.quantization import (
+    JOINS,
+    KEEPS_QUANTIZATION,
+    WEIGHT_AXES,
+    check_weight_bits,
+    shared_quantization,
+    weight_bits,
+)
 
 # Of the operations that keep their input's quantization, those that only move values about.
 _EXACT = KEEPS_QUANTIZATION - {"avg_pool2d", "resize"} - JOINS
@@ -30,17 +37,14 @@ class QuantizedModule(nn.Module):
     While `observing`, every training batch moves the ranges; afterwards they stay (stop observing for the last part
     of the training, so that the weights settle on the final grid). `fixed` gives (scale, zero point) of values whose
     quantization is decided elsewhere, such as the input image; operations with a prescribed output join them. Values
-    that lowering stores alike, such as the inputs of a concat, are rounded alike. `weight_bits` gives the bits of nodes
-    whose weights do not take 8; lowering must be given the same.
+    that lowering stores alike, such as the inputs of a concat, are rounded alike. Weights have the bits of their node's
+    attr `weight_bits`.
     """
 
-    def __init__(
-        self, graph: Graph, fixed: Mapping[str, tuple[float, int]], weight_bits: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, graph: Graph, fixed: Mapping[str, tuple[float, int]]) -> None:
         super().__init__()
         self.graph = graph
-        self.weight_bits = dict(weight_bits or {})
-        check_weight_bits(graph, self.weight_bits)
+        check_weight_bits(graph)
         self._shared, self.fixed = shared_quantization(graph, fixed)
         self.observing = True
         self.params = nn.ParameterDict()
@@ -84,7 +88,7 @@ class QuantizedModule(nn.Module):
         w: torch.Tensor = self.params[_key(node, key)]
         if key != "weight" or node.op not in WEIGHT_AXES:
             return w
-        largest = WEIGHT_MAX[self.weight_bits.get(node.name, 8)]
+        largest = WEIGHT_MAX[weight_bits(node)]
         # Scales follow the weights but pass no gradient: the straight-through estimate is of the rounding alone.
         if WEIGHT_AXES[node.op] is None:
             scale = float(w.detach().abs().max().clamp_min(SMALLEST)) / largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thumbnet.search.moves.bits import SetBits
 from thumbnet.search.moves.depth import SkipBlock, Truncate
 from thumbnet.search.moves.kernel import SetKernel
 from thumbnet.search.moves.low_rank import LowRank
@@ -11,7 +12,17 @@ from thumbnet.search.moves.width import SetWidths
 from thumbnet.search.recipe import Move
 
 MOVES: dict[str, type[Move]] = {
-    m.kind: m for m in (SetWidths, SkipBlock, Truncate, SetResolution, SetKernel, Separate, LowRank)
+    m.kind: m for m in (SetWidths, SkipBlock, Truncate, SetResolution, SetKernel, Separate, LowRank, SetBits)
 }
 
-__all__ = ["MOVES", "LowRank", "Separate", "SetKernel", "SetResolution", "SetWidths", "SkipBlock", "Truncate"]
+__all__ = [
+    "MOVES",
+    "LowRank",
+    "Separate",
+    "SetBits",
+    "SetKernel",
+    "SetResolution",
+    "SetWidths",
+    "SkipBlock",
+    "Truncate",
+]

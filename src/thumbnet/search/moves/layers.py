@@ -19,6 +19,7 @@ from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.passes import fuse_activations, remove_identity
 from thumbnet.graph.passes.fold_pad import never_negative
 from thumbnet.graph.passes.rewrite import bypass
+from thumbnet.integer.quantization import weight_bits
 from thumbnet.training.normalize import LINEAR
 
 CHANNEL_BYTES = 12  # of each output channel of a layer: bias, multiplier, shift (int32 each)
@@ -51,7 +52,7 @@ def layers(graph: Graph, *ops: str) -> Iterator[tuple[str, Node]]:
 def stored_bytes(node: Node) -> float:
     """What the layer's parameters take in flash."""
     weight = node.weights["weight"]
-    return weight.size * int(node.attrs.get("weight_bits", 8)) / 8 + CHANNEL_BYTES * len(weight)
+    return weight.size * weight_bits(node) / 8 + CHANNEL_BYTES * len(weight)
 
 
 def pays(old: Node, new: Sequence[Node]) -> bool:
