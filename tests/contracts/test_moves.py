@@ -11,6 +11,7 @@ import pytest
 import torch
 from zoo import ZOO, network
 
+from thumbnet.cost import estimate
 from thumbnet.errors import ModelError
 from thumbnet.graph.channels import channel_groups
 from thumbnet.graph.evaluate import evaluate_values
@@ -18,10 +19,12 @@ from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.graph.passes import clean
 from thumbnet.importers.load import load_imported
 from thumbnet.integer.lower import lower
+from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import weight_bits
-from thumbnet.search.moves import MOVES, LowRank, Separate, SetBits, SetKernel, SetWidths
+from thumbnet.search.moves import MOVES, LowRank, Separate, SetBits, SetKernel, SetWidths, SwapActivation
 from thumbnet.search.moves.layers import bare_name, layer_of, stored_bytes
 from thumbnet.search.recipe import Context, Move, Recipe
+from thumbnet.targets import load_target
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import insert_batch_norm, restore_names
 
@@ -242,6 +245,24 @@ def test_bits_keep_the_float_function_and_are_inherited(tmp_path: Path) -> None:
     assert SetBits({"head": 8}).apply(moved, Context({})).by_name["head"].attrs == normalized.by_name["head"].attrs
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v3", "mlp", "grouped"])
+def test_an_exchanged_activation_costs_less(name: str) -> None:
+    _, bare = forms(name)
+    target = load_target("nrf52840")
+    before = estimate(join_ports(lower(bare, None)), target)
+    for move in SwapActivation.options(bare):
+        after = estimate(join_ports(lower(move.apply(bare, Context({})), None)), target)
+        assert after.cycles < before.cycles, str(move)
+        assert after.flash_bytes <= before.flash_bytes, str(move)
+
+
+def test_an_activation_that_gates_stays_bounded_and_an_answer_stays_as_it_is() -> None:
+    nodes = (conv("c", "x", 4, 4, 1, activation="none"), Node("s", "sigmoid", ("c",)))
+    gate = (Node("y", "mul", ("c", "s")), Node("t", "tanh", ("y",)))
+    graph = Graph("gated", (Input("x", (4, 8, 8)),), (*nodes, *gate), ("t",))
+    assert SwapActivation.options(graph) == (SwapActivation("s", "hard_sigmoid"),)
+
+
 def test_moves_combine_at_one_layer() -> None:
     normalized, bare = forms("residual")
     recipe = Recipe((SetKernel("stem", 3), LowRank("first", 8), Separate("first.reduced"), SetWidths({"stem": 12})))
@@ -263,6 +284,8 @@ def test_moves_combine_at_one_layer() -> None:
         LowRank("sum", 4),
         SetBits({"first": 3}),
         SetBits({"sum": 4}),
+        SwapActivation("sum", "relu6"),
+        SwapActivation("gone", "relu"),
     ],
 )  # fmt: skip
 def test_a_move_that_does_not_fit_says_so(move: Move) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thumbnet.search.moves.activation import SwapActivation
 from thumbnet.search.moves.bits import SetBits
 from thumbnet.search.moves.depth import SkipBlock, Truncate
 from thumbnet.search.moves.kernel import SetKernel
@@ -12,7 +13,18 @@ from thumbnet.search.moves.width import SetWidths
 from thumbnet.search.recipe import Move
 
 MOVES: dict[str, type[Move]] = {
-    m.kind: m for m in (SetWidths, SkipBlock, Truncate, SetResolution, SetKernel, Separate, LowRank, SetBits)
+    move.kind: move
+    for move in (
+        SetWidths,
+        SkipBlock,
+        Truncate,
+        SetResolution,
+        SetKernel,
+        Separate,
+        LowRank,
+        SwapActivation,
+        SetBits,
+    )
 }
 
 __all__ = [
@@ -24,5 +36,6 @@ __all__ = [
     "SetResolution",
     "SetWidths",
     "SkipBlock",
+    "SwapActivation",
     "Truncate",
 ]
