@@ -131,6 +131,7 @@ def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progr
     return space, Context(
         {g.id: scores[f"channels/{g.id}"].numpy() for g in space.groups},
         {b.name: float(scores[f"blocks/{b.name}"]) for b in space.blocks},
+        job.preprocessing.colours,
     )
 
 
@@ -184,7 +185,7 @@ def select(finished: list[Finished], metric: Metric) -> Finished:
 
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
     """Writes the firmware folder and the TFLite file; returns the folder."""
-    preprocessing = job.preprocessing_at(best.size)
+    preprocessing = job.preprocessing_at(best.shape)
     first = best.integer.tensors[best.integer.inputs[0]]
     graph = join_ports(best.integer)
     example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, 1))

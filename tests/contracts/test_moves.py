@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,16 +13,17 @@ import torch
 from zoo import ZOO, network
 
 from thumbnet.cost import estimate
+from thumbnet.data import Preprocessing
 from thumbnet.errors import ModelError
 from thumbnet.graph.channels import channel_groups
-from thumbnet.graph.evaluate import evaluate_values
+from thumbnet.graph.evaluate import evaluate_graph, evaluate_values
 from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.graph.passes import clean
 from thumbnet.importers.load import load_imported
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import weight_bits
-from thumbnet.search.moves import MOVES, LowRank, Separate, SetBits, SetKernel, SetWidths, SwapActivation
+from thumbnet.search.moves import MOVES, GreyInput, LowRank, Separate, SetBits, SetKernel, SetWidths, SwapActivation
 from thumbnet.search.moves.layers import bare_name, layer_of, stored_bytes
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.targets import load_target
@@ -261,6 +263,33 @@ def test_an_activation_that_gates_stays_bounded_and_an_answer_stays_as_it_is() -
     gate = (Node("y", "mul", ("c", "s")), Node("t", "tanh", ("y",)))
     graph = Graph("gated", (Input("x", (4, 8, 8)),), (*nodes, *gate), ("t",))
     assert SwapActivation.options(graph) == (SwapActivation("s", "hard_sigmoid"),)
+
+
+@pytest.mark.parametrize("first", ["conv2d", "depthwise_conv2d"])
+def test_grey_input_is_exact_on_grey_images(first: str) -> None:
+    """Whatever the means and stds of the colours, without padding; with padding where the colours are alike."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    for pad, colours in (
+        (0, Preprocessing((8, 8), 3, mean, std)),
+        (1, Preprocessing((8, 8), 3, (0.5,) * 3, (0.3,) * 3)),
+    ):
+        node = conv("c", "p", 6, 1 if first == "depthwise_conv2d" else 3, 3, pad)
+        pool = Node("p", "avg_pool2d", ("x",), {"kernel": [2, 2], "stride": [1, 1], "padding": [0] * 4})
+        graph = Graph("g", (Input("x", (3, 8, 8)),), (pool, replace(node, op=first)), ("c",))
+        graph.validate()
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+        seen, grey = np.repeat(pixels, 3, -1), colours.on_grid().at((1, 8, 8))
+        moved = GreyInput().apply(graph, Context({}, colours=colours.on_grid().colours))
+        expected = evaluate_graph(graph, colours.on_grid().normalize(seen))
+        np.testing.assert_allclose(evaluate_graph(moved, grey.normalize(seen)), expected, atol=1e-5)
+        np.testing.assert_array_equal(grey.normalize(seen), grey.normalize(pixels))
+
+
+@pytest.mark.parametrize("name", ["sensor_cnn", "unet", "mlp", "ds_cnn"])
+def test_what_is_no_colour_image_is_not_made_grey(name: str) -> None:
+    assert GreyInput.options(forms(name)[0]) == ()
+    with pytest.raises(ModelError, match="grey"):
+        GreyInput().apply(forms(name)[0], Context({}))
 
 
 def test_moves_combine_at_one_layer() -> None:

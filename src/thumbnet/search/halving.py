@@ -37,14 +37,14 @@ class Lesson:
     augmentation: Augmentation
     seed: int
     task: Task = field(default_factory=lambda: Classification(()))
-    _cache: dict[tuple[int, int], tuple[Images, Images]] = field(default_factory=dict)
+    _cache: dict[tuple[int, ...], tuple[Images, Images]] = field(default_factory=dict)
 
-    def images(self, size: tuple[int, int]) -> tuple[Images, Images]:
-        """Training and validation images at this resolution."""
-        if size not in self._cache:
-            p = replace(self.preprocessing, size=size)
-            self._cache[size] = (Images.of(self.train, p), Images.of(self.val, p))
-        return self._cache[size]
+    def images(self, shape: tuple[int, ...]) -> tuple[Images, Images]:
+        """Training and validation images for a network with a first input of this shape."""
+        if shape not in self._cache:
+            p = self.preprocessing.at(shape)
+            self._cache[shape] = (Images.of(self.train, p), Images.of(self.val, p))
+        return self._cache[shape]
 
 
 @dataclass(eq=False)
@@ -60,10 +60,9 @@ class Candidate:
     curve: tuple[Point, ...] = ()
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the first input; (1, length) of a vector."""
-        shape = self.module.graph.inputs[0].shape
-        return (shape[1], shape[2]) if len(shape) == 3 else (1, shape[0])
+    def shape(self) -> tuple[int, ...]:
+        """Of the first input."""
+        return self.module.graph.inputs[0].shape
 
     @property
     def rank(self) -> tuple[float, float, str]:
@@ -116,7 +115,7 @@ def score(reference: Graph, context: Context, fitted: Fitted, lesson: Lesson, im
     """A candidate with inherited weights: batch norms measured again, the last layer fitted in closed form."""
     module = GraphModule(fitted.recipe.apply(reference, context))
     candidate = Candidate(fitted, module, 0.0, float("inf"))
-    training, validation = lesson.images(candidate.size)
+    training, validation = lesson.images(candidate.shape)
     generator = torch.Generator().manual_seed(lesson.seed)
     chosen = torch.randperm(len(training), generator=generator)[:images]
     recalibrate(module, training, chosen)
@@ -130,7 +129,7 @@ def advance(
     candidate: Candidate, lesson: Lesson, steps: int, checkpoint: Checkpoint | None, on_step: Callable[[int, str], None]
 ) -> None:
     """Trains the candidate until it has had `steps` steps in all."""
-    training, validation = lesson.images(candidate.size)
+    training, validation = lesson.images(candidate.shape)
     schedule = Schedule(steps - candidate.steps, rate=RATE, final_rate=0.3, warmup=0.2)
     curve = train(
         candidate.module,

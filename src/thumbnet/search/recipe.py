@@ -20,14 +20,16 @@ from thumbnet.graph.graph import Graph
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What moves may consult: how much each channel and each skippable block of the reference matters.
+    """What moves may consult: how much each channel and each skippable block of the reference matters, and its input.
 
     `importance[group]` holds one number ≥ 0 per removable channel of the group, in the reference's order;
     `blocks[name]` one number ≥ 0. What other moves have put into the network is in neither.
+    `colours`: (gain, offset) by which each colour, normalized as the reference takes it, follows from normalized grey.
     """
 
     importance: Mapping[str, npt.NDArray[np.float64]]
     blocks: Mapping[str, float] = field(default_factory=dict)
+    colours: tuple[tuple[float, float], ...] = ((1.0, 0.0),) * 3
 
 
 class Move(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from thumbnet.search.moves.activation import SwapActivation
 from thumbnet.search.moves.bits import SetBits
 from thumbnet.search.moves.depth import SkipBlock, Truncate
+from thumbnet.search.moves.grey import GreyInput
 from thumbnet.search.moves.kernel import SetKernel
 from thumbnet.search.moves.low_rank import LowRank
 from thumbnet.search.moves.resolution import SetResolution
@@ -19,6 +20,7 @@ MOVES: dict[str, type[Move]] = {
         SkipBlock,
         Truncate,
         SetResolution,
+        GreyInput,
         SetKernel,
         Separate,
         LowRank,
@@ -29,6 +31,7 @@ MOVES: dict[str, type[Move]] = {
 
 __all__ = [
     "MOVES",
+    "GreyInput",
     "LowRank",
     "Separate",
     "SetBits",
