@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -113,6 +113,14 @@ def outputs_of(graph: Graph) -> torch.Tensor:
 def test_the_table_names_each_move_by_its_kind_and_some_network_allows_it(kind: str) -> None:
     assert MOVES[kind].kind == kind
     assert any(MOVES[kind].options(forms(name)[0]) for name in NETWORKS)
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_the_page_has_a_line_for_each_move(kind: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/moves.md").read_text()
+    move = MOVES[kind]
+    arguments = ", ".join(f.name for f in fields(move))  # type: ignore[arg-type]
+    assert f"| `{move.__name__}({arguments})` | {kind} |" in page
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -268,19 +276,17 @@ def test_an_activation_that_gates_stays_bounded_and_an_answer_stays_as_it_is() -
 @pytest.mark.parametrize("first", ["conv2d", "depthwise_conv2d"])
 def test_grey_input_is_exact_on_grey_images(first: str) -> None:
     """Whatever the means and stds of the colours, without padding; with padding where the colours are alike."""
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    for pad, colours in (
-        (0, Preprocessing((8, 8), 3, mean, std)),
-        (1, Preprocessing((8, 8), 3, (0.5,) * 3, (0.3,) * 3)),
-    ):
+    unlike = Preprocessing((8, 8), 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    alike = Preprocessing((8, 8), 3, (0.5,) * 3, (0.3,) * 3).on_grid()
+    for pad, colours in ((0, unlike), (1, alike)):
         node = conv("c", "p", 6, 1 if first == "depthwise_conv2d" else 3, 3, pad)
         pool = Node("p", "avg_pool2d", ("x",), {"kernel": [2, 2], "stride": [1, 1], "padding": [0] * 4})
         graph = Graph("g", (Input("x", (3, 8, 8)),), (pool, replace(node, op=first)), ("c",))
         graph.validate()
         pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
-        seen, grey = np.repeat(pixels, 3, -1), colours.on_grid().at((1, 8, 8))
-        moved = GreyInput().apply(graph, Context({}, colours=colours.on_grid().colours))
-        expected = evaluate_graph(graph, colours.on_grid().normalize(seen))
+        seen, grey = np.repeat(pixels, 3, -1), colours.at((1, 8, 8))
+        moved = GreyInput().apply(graph, Context({}, colours=colours.colours))
+        expected = evaluate_graph(graph, colours.normalize(seen))
         np.testing.assert_allclose(evaluate_graph(moved, grey.normalize(seen)), expected, atol=1e-5)
         np.testing.assert_array_equal(grey.normalize(seen), grey.normalize(pixels))
 
