@@ -307,6 +307,16 @@ def test_what_is_no_colour_image_is_not_made_grey(name: str) -> None:
         GreyInput().apply(forms(name)[0], Context({}))
 
 
+@pytest.mark.parametrize("kind", MOVES)
+def test_options_of_a_moved_network_can_be_applied_too(kind: str) -> None:
+    """Whatever has been done before, the same kind of move at the same layer included."""
+    graph = forms("residual")[0]
+    for first in ("separate", "low_rank", "kernel", "bits", "grey"):
+        moved = Recipe(MOVES[first].options(graph)[:1]).apply(graph, Context({}))
+        for move in MOVES[kind].options(moved):
+            Recipe((move,)).apply(moved, Context({}))
+
+
 def test_moves_combine_at_one_layer() -> None:
     normalized, bare = forms("residual")
     recipe = Recipe((SetKernel("stem", 3), LowRank("first", 8), Separate("first.reduced"), SetWidths({"stem": 12})))

@@ -51,7 +51,7 @@ class LowRank(Move):
         """Half and a quarter of the smaller side, in steps of four, where both layers together take fewer bytes."""
         found = []
         for name, node in layers(graph, "conv2d", "dense"):
-            if not _splits(node):
+            if not _splits(node) or f"{name}.reduced" in graph.by_name:  # which has been done
                 continue
             smaller = min(node.weights["weight"].shape[:2])
             ranks = dict.fromkeys(max(STEP, round(smaller * f / STEP) * STEP) for f in FRACTIONS)
