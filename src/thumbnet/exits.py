@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from thumbnet import compiled
 from thumbnet.compiler import compile_model, optimized
+from thumbnet.data import Preprocessing
 from thumbnet.errors import RunError, ThumbnetError, UnsupportedOpError, UsageError
 from thumbnet.exporters import ethos_u, owned
 from thumbnet.exporters.c import check_layout, lay_out, write_firmware
@@ -259,12 +260,17 @@ def _units(r: _Request) -> tuple[str, ...]:
     """How a run's pixels become the numbers that the network takes."""
     try:
         facts = read_json(r.source / "run.json")["preprocessing"]
-        mean, std = (", ".join(f"{float(v):.6g}" for v in facts[k]) for k in ("mean", "std"))
+        given = Preprocessing(tuple(facts["size"]), facts["channels"], tuple(facts["mean"]), tuple(facts["std"]))
     except (ThumbnetError, KeyError, TypeError, ValueError, NotADirectoryError):
         return ()
     if facts.get("value_range") is not None:
         return ("It takes arrays as the data set has them, without any scaling.",)
-    return (f"It takes (pixel / 255 − mean) / std with mean {mean} and std {std}.",)
+    network = r.integer()
+    *size, channels = network.tensors[network.inputs[0]].shape
+    used = given.at((channels, *size)) if size else given
+    mean, std = (", ".join(f"{float(v):.6g}" for v in values) for values in (used.mean, used.std))
+    pixel = "the luma (ITU-R BT.601) of a pixel" if used.grey else "pixel"
+    return (f"It takes ({pixel} / 255 − mean) / std with mean {mean} and std {std}.",)
 
 
 def _texts(folder: Path) -> dict[str, str]:

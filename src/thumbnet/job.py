@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,15 @@ class Job:
         """What a kept stage must have been made for; another version's stages are made again."""
         return hashlib.sha256(repr([__version__, *sorted(self.identity.items())]).encode()).hexdigest()
 
-    def preprocessing_at(self, size: tuple[int, int]) -> Preprocessing:
-        """The same for inputs of another (height, width)."""
-        return replace(self.preprocessing, size=size)
+    def preprocessing_at(self, shape: tuple[int, ...]) -> Preprocessing:
+        """The same for a first input of another shape."""
+        return self.preprocessing.at(shape)
 
     def input_grid(self, graph: Graph) -> dict[str, tuple[float, int]]:
         """Quantization of `graph`'s inputs, fixed so that a pixel becomes its stored byte without arithmetic where
         possible."""
-        return {i.name: p.input_qparams() for i, p in zip(graph.inputs, self.preprocessing.each, strict=True)}
+        each = self.preprocessing_at(graph.inputs[0].shape).each
+        return {i.name: p.input_qparams() for i, p in zip(graph.inputs, each, strict=True)}
 
     @property
     def resizable(self) -> bool:

@@ -52,10 +52,15 @@ class Finished:
     curves: dict[str, tuple[Point, ...]]
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of the first input; (length,) of a vector."""
+        *size, last = self.integer.tensors[self.integer.inputs[0]].shape
+        return (last, *size)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the first input; (1, length) of a vector."""
-        shape = self.integer.tensors[self.integer.inputs[0]].shape
-        return (shape[0], shape[1]) if len(shape) == 3 else (1, shape[0])
+        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, self.shape[0])
 
 
 def save_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -19,7 +19,7 @@ from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.job import Job
 from thumbnet.kept import Finalist, Finished
 from thumbnet.progress import Progress
-from thumbnet.search.lesson import Lesson, size_of
+from thumbnet.search.lesson import Lesson
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.loop import Point, Schedule, assess, draw_some, recalibrate, train
 from thumbnet.training.module import GraphModule
@@ -37,9 +37,8 @@ Int8s = npt.NDArray[np.int8]
 
 def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoints, progress: Progress) -> Finished:
     """The finalist's integer network, with its accuracy on validation."""
-    size = size_of(finalist.graph)
-    floating, distilled = distil(job, finalist.graph, lesson, size, checkpoints, progress)
-    trained, integer, quantized = quantize(job, floating, lesson, size, checkpoints, progress)
+    floating, distilled = distil(job, finalist.graph, lesson, checkpoints, progress)
+    trained, integer, quantized = quantize(job, floating, lesson, checkpoints, progress)
     found = job.task.assess(integer_answers(job, integer, job.data.val))
     return Finished(
         recipe_id=finalist.recipe_id,
@@ -52,10 +51,10 @@ def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoint
 
 
 def distil(
-    job: Job, graph: Graph, lesson: Lesson, size: tuple[int, int], checkpoints: Checkpoints, progress: Progress
+    job: Job, graph: Graph, lesson: Lesson, checkpoints: Checkpoints, progress: Progress
 ) -> tuple[Graph, tuple[Point, ...]]:
     """Long training on the reference's answers; the graph with its batch norms folded, and the curve."""
-    training, validation = lesson.images(size)
+    training, validation = lesson.images(graph.inputs[0].shape)
     module = GraphModule(graph)
     steps = job.effort.steps(len(training))
     with progress.stage("Distil the finalist", total=steps) as stage:
@@ -76,10 +75,10 @@ def distil(
 
 
 def quantize(
-    job: Job, graph: Graph, lesson: Lesson, size: tuple[int, int], checkpoints: Checkpoints, progress: Progress
+    job: Job, graph: Graph, lesson: Lesson, checkpoints: Checkpoints, progress: Progress
 ) -> tuple[Graph, IntegerGraph, tuple[Point, ...]]:
     """Quantization-aware training; the float graph it ends with, the integer graph, and the curve."""
-    training, validation = lesson.images(size)
+    training, validation = lesson.images(graph.inputs[0].shape)
     student = QuantizedModule(graph, job.input_grid(graph))
     steps = job.effort.quantized_steps(len(training))
     frozen_from = round(steps * (1 - FROZEN_RANGES))
@@ -113,13 +112,13 @@ def stored_inputs(job: Job, graph: IntegerGraph, split: Split, count: int | None
     `count` of them, spread over the split, or all.
     """
     first = graph.tensors[graph.inputs[0]]
-    size = (first.shape[0], first.shape[1]) if len(first.shape) == 3 else (1, first.shape[0])
-    arrays = split.images(size), *split.further_inputs
+    own = job.preprocessing_at((first.shape[-1], *first.shape[:-1]))
+    arrays = split.images(own.size), *split.further_inputs
     if count is not None:  # test sets are often sorted by class
         chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
         arrays = tuple(a[chosen] for a in arrays)
     stored = {}
-    for name, array, preprocessing in zip(graph.inputs, arrays, job.preprocessing_at(size).each, strict=True):
+    for name, array, preprocessing in zip(graph.inputs, arrays, own.each, strict=True):
         x = graph.tensors[name]
         stored[name] = preprocessing.quantize(array, x.scale, x.zero_point).reshape(-1, *x.shape)
     return stored

@@ -144,6 +144,7 @@ def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progr
     return space, Context(
         {g.id: scores[f"channels/{g.id}"].numpy() for g in space.groups},
         {b.name: float(scores[f"blocks/{b.name}"]) for b in space.blocks},
+        colours=job.preprocessing.colours,
     )
 
 
@@ -178,7 +179,7 @@ def search(
     context = replace(context, taught={v.name: v.taught for own in variants for v in own})
 
     def compute() -> tuple[list[Finalist], list[Trial]]:
-        bench = Bench(space, Context(context.importance, context.blocks), job.target, job.limits.tightened())
+        bench = Bench(space, replace(context, taught={}), job.target, job.limits.tightened())
         proposals, misses = propose(bench, variants, job.effort, progress, run.workers)
         if not proposals:
             raise InfeasibleError(*refusal(space, job.target, job.limits, job.name, misses))
@@ -238,7 +239,7 @@ def select(job: Job, finished: list[Finished], baseline: Baseline, progress: Pro
 
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
     """Writes the firmware folder and the TFLite file; returns the folder."""
-    preprocessing = job.preprocessing_at(best.size)
+    preprocessing = job.preprocessing_at(best.shape)
     first = best.integer.tensors[best.integer.inputs[0]]
     graph = join_ports(best.integer)
     example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, 1))

@@ -22,6 +22,7 @@ from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
+from thumbnet.integer.quantization import with_weight_bits
 from thumbnet.targets import load_target
 
 pytest.importorskip("unicorn", reason="the emulator is optional")
@@ -140,7 +141,7 @@ def test_a_mixed_network_compiles_from_its_file(target: str, tmp_path: Path) -> 
     made = []
     for name, bits in (("mixed", BITS), ("eight", {})):
         path = tmp_path / f"{name}.tflite"
-        path.write_bytes(to_tflite(lower(residual_network(), ranges, weight_bits=bits)))
+        path.write_bytes(to_tflite(lower(with_weight_bits(residual_network(), bits), ranges)))
         made.append(thumbnet.compile(path, target, tmp_path / name, lossless=False))
     mixed, eight = made
     if mixed.proof is not None:  # the emulator of this core is installed

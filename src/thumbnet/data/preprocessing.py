@@ -19,7 +19,8 @@ class Preprocessing:
     """Resize to `size` (height, width), then `(pixel / 255 - mean) / std` per channel.
 
     Float arrays go in as they are: then `value_range` holds their (low, high), `mean` is 0 and `std` is 1. Where the
-    network takes a vector, `size` is (1, length). `further` is that of the inputs after the first.
+    network takes a vector, `size` is (1, length). `further` is that of the inputs after the first. With `grey` the
+    network takes one channel where the data may have three: they become their luma first.
     Raises `UsageError` for values that cannot be meant, such as a mean for pixels in 0..255.
     """
 
@@ -30,6 +31,7 @@ class Preprocessing:
     value_range: tuple[float, float] | None = None
     vector: bool = False
     further: tuple[Preprocessing, ...] = ()
+    grey: bool = False
 
     def __post_init__(self) -> None:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -65,6 +67,29 @@ class Preprocessing:
         """One for every input of the network."""
         return (self, *self.further)
 
+    def at(self, shape: tuple[int, ...]) -> Preprocessing:
+        """The same for a network whose first input has this shape: (length,), (height, width) or (channels, height,
+        width). One channel where there were three takes grey images.
+        """
+        size = (1, shape[0]) if len(shape) == 1 else (shape[-2], shape[-1])
+        resized = replace(self, size=size)
+        return resized.greyed() if len(shape) == 3 and shape[0] == 1 and self.channels == 3 else resized
+
+    def greyed(self) -> Preprocessing:
+        """For the luma of the same images, with the mean of the colours' means and stds."""
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return replace(self, channels=1, mean=(mean,), std=(std,), grey=True).on_grid()
+
+    @property
+    def colours(self) -> tuple[tuple[float, float], ...]:
+        """(gain, offset) by which each normalized channel of a grey image follows from what `greyed` makes of it."""
+        ((mean,), (std,)) = (self.greyed().mean, self.greyed().std)
+        return tuple((std / s, (mean - m) / s) for m, s in zip(self.mean, self.std, strict=True))
+
+    def taken(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What of the data's [N, H, W, C] goes into the network: with `grey`, the luma of three channels."""
+        return luma(inputs) if self.grey and inputs.shape[-1] == 3 else inputs
+
     @property
     def uniform(self) -> bool:
         """Whether all channels share mean and std, so that one scale and zero point fit all pixels exactly."""
@@ -72,7 +97,7 @@ class Preprocessing:
 
     def normalize(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """uint8 [N, H, W, C] (float32 where there is a `value_range`) to float32 [N, C, H, W]."""
-        x = inputs.transpose(0, 3, 1, 2).astype(np.float32)
+        x = self.taken(inputs).transpose(0, 3, 1, 2).astype(np.float32)
         if self.value_range is not None:
             return np.ascontiguousarray(x)
         mean = np.array(self.mean, np.float32)[:, None, None] * np.float32(255)
@@ -117,6 +142,7 @@ class Preprocessing:
 
     def quantize(self, inputs: npt.NDArray[Any], scale: float, zero_point: int) -> npt.NDArray[np.int8]:
         """uint8 [N, H, W, C] by `table`, float32 by rounding half to even, to int8 [N, H, W, C]."""
+        inputs = self.taken(inputs)
         rows = self.table(scale, zero_point)
         if rows is None:
             return _stored(inputs, scale, zero_point)
@@ -137,6 +163,8 @@ class Preprocessing:
             facts["value_range"] = list(self.value_range)
         if self.further:
             facts["further"] = [p.json() for p in self.further]
+        if self.grey:
+            facts["grey"] = True
         return facts
 
     def _reach(self) -> tuple[float, float]:
@@ -147,6 +175,18 @@ class Preprocessing:
             low = min((0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
             high = max((1 - m) / s for m, s in zip(self.mean, self.std, strict=True))
         return min(low, 0.0), max(high, 0.0)
+
+
+def luma(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[..., 3] to [..., 1]: ITU-R BT.601 luma as Pillow computes its mode L, of uint8 to the bit.
+
+    The weights add up to 1, so that equal colours are their own luma.
+    """
+    weights = (19595, 38470, 7471)
+    if pixels.dtype != np.uint8:
+        return (pixels @ (np.array(weights) / 65536)).astype(pixels.dtype)[..., None]
+    total = sum(w * pixels[..., c].astype(np.uint32) for c, w in enumerate(weights))
+    return ((np.asarray(total) + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
 def _stored(real: npt.NDArray[Any], scale: float, zero_point: int) -> npt.NDArray[np.int8]:

@@ -14,7 +14,7 @@ from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower_layers import LAYERS
 from thumbnet.integer.lower_moves import MOVES
 from thumbnet.integer.lowering import Lowerer, Work
-from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, check_weight_bits, weight_bits_of
+from thumbnet.integer.quantization import KEEPS_QUANTIZATION, QParams, assign, check_weight_bits
 
 __all__ = ["KEEPS_QUANTIZATION", "LOWER", "lower", "refused"]
 
@@ -27,20 +27,18 @@ def lower(
     ranges: Mapping[str, tuple[float, float]] | None,
     *,
     fixed: Mapping[str, QParams] | None = None,
-    weight_bits: Mapping[str, int] | None = None,
 ) -> IntegerGraph:
     """The integer graph of a cleaned float graph.
 
     `ranges[value]` is the observed (low, high) of every graph input and node; None lowers for costs alone, with unit
     ranges. `fixed[value]` forces (scale, zero point), such as those of an image input. Values of operations that keep
-    their input's quantization share one range, the union. `weight_bits[node]` is 4 or 8; by default what the node's
-    attr `weight_bits` says, else 8. Raises
+    their input's quantization share one range, the union. A node's attr `weight_bits` is 4 or 8, by default
+    8. Raises
     `UnsupportedOpError` for an operation without integer form, and `ModelError` where a range is missing or not finite,
-    or where a node named in `weight_bits` has no weights.
+    or where a node has bits that it cannot have.
     """
-    bits = {**weight_bits_of(graph), **(weight_bits or {})}
-    check_weight_bits(graph, bits)
-    work = Work(graph, assign(graph, ranges, fixed or {}, bits), bits)
+    check_weight_bits(graph)
+    work = Work(graph, assign(graph, ranges, fixed or {}))
     for value in graph.inputs:
         work.tensor(value.name, value.shape)
     for node in graph.nodes:
@@ -52,7 +50,7 @@ def lower(
 
 def refused(graph: Graph) -> list[ModelError]:
     """Why a cleaned graph has no integer form: an error for each node that has none; none where `lower` works."""
-    work = Work(graph, assign(graph, None, {}), {})
+    work = Work(graph, assign(graph, None, {}))
     for value in graph.inputs:
         work.tensor(value.name, value.shape)
     found: list[ModelError] = []

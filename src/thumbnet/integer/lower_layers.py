@@ -16,7 +16,7 @@ from thumbnet.integer import build
 from thumbnet.integer.binary import fits
 from thumbnet.integer.graph import IntegerNode, QTensor
 from thumbnet.integer.lowering import Lowerer, Work, canonical_axes, requantized
-from thumbnet.integer.quantization import batch_norm_affine
+from thumbnet.integer.quantization import batch_norm_affine, weight_bits
 from thumbnet.integer.reductions import blocks
 from thumbnet.integer.tables import SIGMOID_OUTPUT
 
@@ -25,9 +25,9 @@ Floats = npt.NDArray[np.float32]
 _HARD_SIGMOID_GRID = (6 / 256, 0)
 
 
-def _weighted_options(work: Work, node: Node) -> dict[str, Any]:
+def _weighted_options(node: Node) -> dict[str, Any]:
     keys = ("stride", "padding", "dilation", "activation")
-    return {k: node.attrs[k] for k in keys if k in node.attrs} | {"weight_bits": work.weight_bits.get(node.name, 8)}
+    return {k: node.attrs[k] for k in keys if k in node.attrs} | {"weight_bits": weight_bits(node)}
 
 
 def _conv2d(work: Work, node: Node) -> None:
@@ -36,7 +36,7 @@ def _conv2d(work: Work, node: Node) -> None:
     groups = int(node.attrs.get("groups", 1))
     bias = node.weights.get("bias")
     work.nodes.append(
-        build.conv2d(node.name, x, work.out(node), weight, bias, groups=groups, **_weighted_options(work, node))
+        build.conv2d(node.name, x, work.out(node), weight, bias, groups=groups, **_weighted_options(node))
     )
 
 
@@ -44,7 +44,7 @@ def _depthwise_conv2d(work: Work, node: Node) -> None:
     (x,) = work.inputs(node)
     weight = np.ascontiguousarray(node.weights["weight"][:, 0].transpose(1, 2, 0))
     bias = node.weights.get("bias")
-    options = _weighted_options(work, node)
+    options = _weighted_options(node)
     work.nodes.append(build.depthwise_conv2d(node.name, x, work.out(node), weight, bias, **options))
 
 
@@ -64,7 +64,7 @@ def _dense(work: Work, node: Node) -> None:
         layout = Layout.row_major(layout.shape)
     weight: Floats = node.weights["weight"][:, order_of(layout.axes[0], layout.stored)]  # as the input lies
     bias = node.weights.get("bias")
-    work.nodes.append(build.dense(node.name, x, work.out(node), weight, bias, **_weighted_options(work, node)))
+    work.nodes.append(build.dense(node.name, x, work.out(node), weight, bias, **_weighted_options(node)))
 
 
 def _batch_norm(work: Work, node: Node) -> None:

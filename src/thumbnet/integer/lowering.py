@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeVar
@@ -26,7 +26,6 @@ class Work:
 
     graph: Graph
     qparams: dict[str, QParams]
-    weight_bits: Mapping[str, int]
     tensors: dict[str, QTensor] = field(default_factory=dict)
     nodes: list[IntegerNode] = field(default_factory=list)
     layouts: dict[str, Layout] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +43,8 @@ _UNIT = (-1.0, 1.0)
 _MARGIN = 1 + 2.0**-20  # keeps multipliers strictly below 1 after rounding to float32
 
 
-def assign(
-    graph: Graph, ranges: Ranges | None, fixed: Mapping[str, QParams], weight_bits: Mapping[str, int] | None = None
-) -> dict[str, QParams]:
-    """(scale, zero point) of every value; `weight_bits` of nodes whose weights do not take 8.
+def assign(graph: Graph, ranges: Ranges | None, fixed: Mapping[str, QParams]) -> dict[str, QParams]:
+    """(scale, zero point) of every value.
 
     Values that an operation of `KEEPS_QUANTIZATION` ties together get the union of their ranges; a concat ties all its
     inputs, except those whose quantization is fixed. Raises `ModelError` where a range is missing or not finite.
@@ -60,7 +59,7 @@ def assign(
         a, b = _range(v, ranges)
         low[root], high[root] = min(low.get(root, 0.0), a), max(high.get(root, 0.0), b)
     made = {root: activation_qparams(low[root], high[root]) for root in low} | classes.fixed
-    _coarsen(graph, classes, made, weight_bits or {})
+    _coarsen(graph, classes, made)
     return {v: made[classes.find(v)] for v in classes.parent}
 
 
@@ -72,21 +71,41 @@ def shared_quantization(graph: Graph, fixed: Mapping[str, QParams]) -> tuple[dic
     return {v: classes.find(v) for v in classes.parent}, classes.fixed
 
 
-def weight_bits_of(graph: Graph) -> dict[str, int]:
-    """The bits of each node that says so itself, in its attr `weight_bits`."""
-    return {n.name: int(n.attrs["weight_bits"]) for n in graph.nodes if "weight_bits" in n.attrs}
+def weight_bits(node: Node) -> int:
+    """How many bits each weight of the node gets, by its attr `weight_bits`. Float arithmetic does not look at it."""
+    return int(node.attrs.get("weight_bits", 8))
 
 
-def check_weight_bits(graph: Graph, weight_bits: Mapping[str, int]) -> None:
-    """Raises `ModelError` unless each name is that of a node with weights, and its bits are known."""
-    nodes = {n.name: n for n in graph.nodes}
-    for name, bits in weight_bits.items():
-        if name not in nodes or nodes[name].op not in WEIGHT_AXES:
-            raise ModelError(
-                f"'{name}' has no weights whose bits could be chosen.", "Name convolutions or dense layers."
-            )
-        if bits not in WEIGHT_MAX or (bits != 8 and nodes[name].op == "conv_transpose2d"):
-            raise ModelError(f"The weights of '{name}' cannot have {bits} bits.", "Choose 4 or 8.")
+def with_weight_bits(graph: Graph, bits: Mapping[str, int]) -> Graph:
+    """The graph with 4 or 8 bits for the weights of each node named. Raises `ModelError` as `check_weight_bits`."""
+    for name in bits:
+        if name not in graph.by_name:
+            raise _no_weights(name)
+    changed = graph.with_nodes(_with_bits(n, bits[n.name]) if n.name in bits else n for n in graph.nodes)
+    check_weight_bits(changed)
+    return changed
+
+
+def check_weight_bits(graph: Graph) -> None:
+    """Raises `ModelError` where a node without weights has the attr `weight_bits`, or one whose kernels lack it."""
+    for node in graph.nodes:
+        if "weight_bits" not in node.attrs:
+            continue
+        if node.op not in WEIGHT_AXES:
+            raise _no_weights(node.name)
+        bits = weight_bits(node)
+        if bits not in WEIGHT_MAX or (bits != 8 and node.op == "conv_transpose2d"):
+            raise ModelError(f"The weights of '{node.name}' cannot have {bits} bits.", "Choose 4 or 8.")
+
+
+def _with_bits(node: Node, bits: int) -> Node:
+    attrs = {k: v for k, v in node.attrs.items() if k != "weight_bits"}
+    plain = bits == 8 and node.op in WEIGHT_AXES
+    return replace(node, attrs=attrs if plain else {**attrs, "weight_bits": bits})
+
+
+def _no_weights(name: str) -> ModelError:
+    return ModelError(f"'{name}' has no weights whose bits could be chosen.", "Name convolutions or dense layers.")
 
 
 def _range(value: str, ranges: Ranges | None) -> tuple[float, float]:
@@ -131,14 +150,14 @@ class _Classes:
         return v
 
 
-def _coarsen(graph: Graph, classes: _Classes, made: dict[str, QParams], weight_bits: Mapping[str, int]) -> None:
+def _coarsen(graph: Graph, classes: _Classes, made: dict[str, QParams]) -> None:
     """Raises scales that are finer than what their producer's integers can tell apart.
 
     Such a scale (of a value that is always near 0, say) gains nothing and needs left shifts that could leave 32 bits.
     """
     kept = KEEPS_QUANTIZATION | set(PRESCRIBED)
     producers = [n for n in graph.nodes if n.op not in kept and classes.find(n.name) not in classes.fixed]
-    factors = {n.name: _weight_factor(n, weight_bits.get(n.name, 8)) for n in producers}
+    factors = {n.name: _weight_factor(n) for n in producers}
     changed = True
     while changed:  # a class raised by a late producer may have been read by an earlier one
         changed = False
@@ -151,12 +170,12 @@ def _coarsen(graph: Graph, classes: _Classes, made: dict[str, QParams], weight_b
                 changed = True
 
 
-def _weight_factor(node: Node, bits: int) -> float:
+def _weight_factor(node: Node) -> float:
     """The largest weight scale, or 0."""
     if node.op not in WEIGHTED:
         return 0.0
     weight = node.weights["weight"] if node.op != "batch_norm" else batch_norm_affine(node)[0]
-    return float(np.abs(weight).max(initial=0.0)) / WEIGHT_MAX[bits]
+    return float(np.abs(weight).max(initial=0.0)) / WEIGHT_MAX[weight_bits(node)]
 
 
 def _finest(node: Node, inputs: list[float], weight: float) -> float:

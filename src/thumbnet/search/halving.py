@@ -15,7 +15,7 @@ from thumbnet.results import Trial, TrialState
 from thumbnet.search.efforts import Effort
 from thumbnet.search.executors import OnStep, run_tasks
 from thumbnet.search.fit import Fitted
-from thumbnet.search.lesson import Lesson, size_of
+from thumbnet.search.lesson import Lesson
 from thumbnet.search.recipe import Context
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.head import refit_head
@@ -71,7 +71,7 @@ def score(school: School, fitted: Fitted, on_step: OnStep) -> Candidate:
     """A candidate with inherited weights: batch norms measured again, the last layer fitted in closed form."""
     lesson = school.lesson
     module = GraphModule(fitted.recipe.apply(school.reference, school.context))
-    training, validation = lesson.images(size_of(module.graph))
+    training, validation = lesson.images(module.graph.inputs[0].shape)
     generator = torch.Generator().manual_seed(lesson.seed)
     chosen = torch.randperm(len(training), generator=generator)[: school.scoring_images]
     recalibrate(module, training, chosen)
@@ -87,7 +87,7 @@ def advance(school: School, item: tuple[Candidate, int], on_step: OnStep) -> Can
     candidate, steps = item
     lesson = school.lesson
     module = GraphModule(candidate.graph)
-    training, validation = lesson.images(size_of(module.graph))
+    training, validation = lesson.images(module.graph.inputs[0].shape)
     curve = train(
         module,
         training,

@@ -20,15 +20,18 @@ from thumbnet.graph.graph import Graph
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What moves may consult: how much each channel and each skippable block of the reference matters.
+    """What moves may consult: how much each channel and each skippable block of the reference matters, and its input.
 
     `importance[group]` holds one number ≥ 0 per removable channel of the group, in the reference's order;
-    `blocks[name]` one number ≥ 0. `taught[variant][node]` holds the weights that a variant of a block has learned.
+    `blocks[name]` one number ≥ 0. What other moves have put into the network is in neither.
+    `taught[variant][node]` holds the weights that a variant of a block has learned.
+    `colours`: (gain, offset) by which each colour, normalized as the reference takes it, follows from normalized grey.
     """
 
     importance: Mapping[str, npt.NDArray[np.float64]]
     blocks: Mapping[str, float] = field(default_factory=dict)
     taught: Mapping[str, Mapping[str, Mapping[str, npt.NDArray[np.float32]]]] = field(default_factory=dict)
+    colours: tuple[tuple[float, float], ...] = ((1.0, 0.0),) * 3
 
 
 class Move(ABC):
@@ -36,14 +39,14 @@ class Move(ABC):
 
     kind: ClassVar[str]
 
-    @abstractmethod
-    def apply(self, graph: Graph, context: Context) -> Graph:
-        """The changed graph. Weights are inherited wherever they still mean the same."""
-
     @classmethod
     @abstractmethod
     def options(cls, graph: Graph) -> tuple[Move, ...]:
-        """Every place of `graph` where this kind of move can be applied, with all values that make sense."""
+        """Every move of this kind that `graph` allows, each to be applied by itself, in the order of execution."""
+
+    @abstractmethod
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        """The changed graph. Weights are inherited wherever they still mean the same."""
 
     @abstractmethod
     def __str__(self) -> str:

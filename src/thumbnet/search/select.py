@@ -19,11 +19,11 @@ from thumbnet.graph.graph import Graph
 from thumbnet.graph.ops import op_of
 from thumbnet.search.fit import Plan
 from thumbnet.search.moves import SetBits
-from thumbnet.search.moves.separate import CHANNEL_BYTES
 from thumbnet.search.recipe import Context, Move
 from thumbnet.search.variants import Variant
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the reference's widths, for which a structure is chosen
+CHANNEL_BYTES = 12  # bias, multiplier and shift of an output channel
 LAYER_BYTES = 56  # of code that calls a layer's kernel, about
 ALTERNATIVES = 2  # structures for each fraction: the best, and the best that differs in `DIFFERENT` blocks
 DIFFERENT = 3
@@ -140,8 +140,8 @@ def _made(block: Graph, variant: Variant) -> Graph | None:
 def _plan(chosen: Sequence[Variant]) -> Plan:
     """The variants' moves together; those of bits as one, at the end."""
     moves: list[Move] = [m for v in chosen for m in v.moves if not isinstance(m, SetBits)]
-    coarse = tuple(n for v in chosen for m in v.moves if isinstance(m, SetBits) for n in m.nodes)
+    coarse = {n: bits for v in chosen for m in v.moves if isinstance(m, SetBits) for n, bits in m.bits.items()}
     if coarse:
-        moves.append(SetBits(coarse, 4))
+        moves.append(SetBits(coarse))
     taught = tuple(v.name for v in chosen if v.taught)
     return Plan(tuple(v.block for v in chosen if v.skipped), tuple(moves), taught)

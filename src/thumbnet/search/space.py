@@ -38,20 +38,19 @@ def explore_space(graph: Graph, *, resizable: bool = True) -> Space:
         graph=graph,
         groups=tuple(g for g in channel_groups(graph) if not g.pinned),
         blocks=skippable_blocks(graph),
-        cuts=cuts(graph) if ends_in_vector(graph) else (),  # what is cut short ends in one vector
+        cuts=cuts(graph),
         resolutions=sizes if resizable else sizes[:1],
     )
-
-
-def ends_in_vector(graph: Graph) -> bool:
-    return len(graph.outputs) == 1 and len(graph.shapes[graph.outputs[0]]) == 1
 
 
 def cuts(graph: Graph) -> tuple[str, ...]:
     """Cut points, deepest first, without the wide insides of inverted bottlenecks.
 
-    A value with more than twice the channels of a neighbouring cut point carries an expansion, not a summary.
+    A value with more than twice the channels of a neighbouring cut point carries an expansion, not a summary. None
+    where the network does not end in one vector: what is cut short does.
     """
+    if len(graph.outputs) != 1 or len(graph.shapes[graph.outputs[0]]) != 1:
+        return ()
     points = cut_points(graph)
     width = [graph.shapes[v][0] for v in points]
     keep = []

@@ -19,15 +19,17 @@ from thumbnet.graph.blocks import Block, part, regions
 from thumbnet.graph.graph import Graph, Input
 from thumbnet.integer.quantization import Floats
 from thumbnet.search.executors import OnStep
-from thumbnet.search.lesson import Lesson, size_of
+from thumbnet.search.lesson import Lesson
 from thumbnet.search.moves import EXCHANGES, SetBits
 from thumbnet.search.recipe import Context, Move
 from thumbnet.training.loop import draw_some
 from thumbnet.training.module import GraphModule
+from thumbnet.training.normalize import LINEAR
 
 IMAGES = 512  # whose features are learned from, and a third as many that judge
 FEATURE_BYTES = 192 << 20  # of one block, at most: images are fewer where they are large
 BATCH = 32
+LEAST_WEIGHTS = 256  # of a layer that gets 4 bits; fewer are not worth a second kernel
 RATE = 2e-3
 
 Taught = dict[str, dict[str, Floats]]  # weights by the names of nodes and their own
@@ -107,9 +109,17 @@ def variants_of(block: Graph) -> Iterator[tuple[Move, ...]]:
         graph = block
         for move in moves:
             graph = move.apply(graph, Context({}))
-        coarse = tuple(o.nodes[0] for o in SetBits.options(graph))
+        coarse = coarse_layers(graph)
         if coarse:
-            yield (*moves, SetBits(coarse, 4))
+            yield (*moves, SetBits(dict.fromkeys(coarse, 4)))
+
+
+def coarse_layers(graph: Graph) -> list[str]:
+    """Layers that get 4 bits together: those with weights enough to be worth it."""
+    sizes = {n.name.removesuffix(LINEAR): n.weights["weight"].size for n in graph.nodes if "weight" in n.weights}
+    options = [name for move in SetBits.options(graph) for name in move.bits]
+    depthwise = {n.name.removesuffix(LINEAR) for n in graph.nodes if n.op == "depthwise_conv2d"}
+    return [name for name in options if sizes[name] >= LEAST_WEIGHTS and name not in depthwise]
 
 
 def teachable(graph: Graph) -> tuple[Block, ...]:
@@ -120,14 +130,14 @@ def teachable(graph: Graph) -> tuple[Block, ...]:
 def _features(workshop: Workshop, block: Block) -> tuple[torch.Tensor, torch.Tensor, slice]:
     """The block's inputs and outputs in the reference for some training images, and which of them judge."""
     reference, lesson = workshop.reference, workshop.lesson
-    images, _ = lesson.images(size_of(reference))
+    images, _ = lesson.images(reference.inputs[0].shape)
     values = sum(int(np.prod(reference.shapes[v])) for v in (block.entry, block.exit))
     count = max(BATCH * 4, min(IMAGES * 4 // 3, FEATURE_BYTES // (4 * values)))
     chosen = draw_some(len(images), count, lesson.seed)
     head = GraphModule(_head(reference, block)).eval()
     xs, ys = [], []
     with torch.inference_mode():
-        for rows in chosen.split(32):
+        for rows in torch.split(chosen, 32):
             x, y = head(*images.inputs(rows))
             xs.append(x)
             ys.append(y)

@@ -43,7 +43,7 @@ class Images:
 
     @staticmethod
     def of(split: Split, preprocessing: Preprocessing) -> Images:
-        arrays = split.images(preprocessing.size), *split.further_inputs
+        arrays = preprocessing.taken(split.images(preprocessing.size)), *split.further_inputs
         pixels, *further = (torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2))) for a in arrays)
         labels = tuple(torch.from_numpy(np.asarray(y)) for y in split.further_targets)
         return Images(pixels, torch.from_numpy(np.asarray(split.labels)), preprocessing, tuple(further), labels)

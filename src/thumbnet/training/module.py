@@ -15,6 +15,7 @@ from thumbnet.errors import ModelError
 from thumbnet.graph.evaluate import evaluate_graph
 from thumbnet.graph.graph import Graph, Node
 from thumbnet.graph.ops import Op, op_of
+from thumbnet.integer.quantization import weight_bits
 from thumbnet.training.rounding import rounded
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -27,7 +28,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.node = node
         self.op: Op = op_of(node)
-        self.bits = int(node.attrs.get("weight_bits", 8))
+        self.bits = weight_bits(node)
         for key, weight in node.weights.items():
             tensor = torch.from_numpy(np.array(weight, np.float32))
             if tensor.ndim == 4:  # as the images; `contiguous` would leave kernels of one input channel as they are

@@ -22,7 +22,7 @@ from thumbnet.integer.quantization import (
     WEIGHT_AXES,
     check_weight_bits,
     shared_quantization,
-    weight_bits_of,
+    weight_bits,
 )
 from thumbnet.training.rounding import rounded
 
@@ -37,17 +37,14 @@ class QuantizedModule(nn.Module):
     While `observing`, every training batch moves the ranges; afterwards they stay (stop observing for the last part
     of the training, so that the weights settle on the final grid). `fixed` gives (scale, zero point) of values whose
     quantization is decided elsewhere, such as the input image; operations with a prescribed output join them. Values
-    that lowering stores alike, such as the inputs of a concat, are rounded alike. `weight_bits` gives the bits of nodes
-    beyond what their attr `weight_bits` says; lowering must be given the same.
+    that lowering stores alike, such as the inputs of a concat, are rounded alike. Weights have the bits of their node's
+    attr `weight_bits`.
     """
 
-    def __init__(
-        self, graph: Graph, fixed: Mapping[str, tuple[float, int]], weight_bits: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, graph: Graph, fixed: Mapping[str, tuple[float, int]]) -> None:
         super().__init__()
         self.graph = graph
-        self.weight_bits = {**weight_bits_of(graph), **(weight_bits or {})}
-        check_weight_bits(graph, self.weight_bits)
+        check_weight_bits(graph)
         self._shared, self.fixed = shared_quantization(graph, fixed)
         self.observing = True
         self.params = nn.ParameterDict()
@@ -91,7 +88,7 @@ class QuantizedModule(nn.Module):
         w: torch.Tensor = self.params[_key(node, key)]
         if key != "weight" or node.op not in WEIGHT_AXES:
             return w
-        return rounded(node.op, w, self.weight_bits.get(node.name, 8))
+        return rounded(node.op, w, weight_bits(node))
 
     def _activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
         shared = self._shared[name]

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.stats import multinomial
 
 from thumbnet.data import Augmentation, Classification, Preprocessing, load_data
+from thumbnet.data.preprocessing import luma
 from thumbnet.errors import DataError, UsageError
 
 
@@ -102,6 +103,30 @@ def test_equal_channels_are_stored_as_pixel_minus_128_whatever_the_mean(mean: fl
     on_grid = p.on_grid()
     assert on_grid.input_qparams() == (scale, zero)
     assert np.abs(real.transpose(0, 3, 1, 2) - on_grid.normalize(pixels)).max() <= 1e-4 * scale + 1e-6
+
+
+def test_grey_is_what_pillow_makes_of_colours_in_training_and_in_the_firmware() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    pixels[0] = pixels[0, ..., :1]  # grey to begin with
+    wanted = np.stack([np.asarray(Image.fromarray(x).convert("L")) for x in pixels])[..., None]
+    np.testing.assert_array_equal(luma(pixels), wanted)
+    np.testing.assert_array_equal(luma(pixels)[0], pixels[0, ..., :1])
+    p = Preprocessing((9, 7), 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    grey = p.at((1, 9, 7))
+    assert (grey.shape, grey.json()["grey"], grey.uniform) == ((1, 9, 7), True, True)
+    assert "grey" not in p.at((3, 4, 4)).json()
+    assert p.at((3, 4, 5)).size == p.at((4, 5)).size == (4, 5)
+    scale, zero = grey.input_qparams()
+    stored = grey.quantize(pixels, scale, zero)
+    np.testing.assert_array_equal(stored, (wanted.astype(int) - 128).astype(np.int8))
+    real = grey.normalize(pixels)
+    np.testing.assert_allclose((stored.transpose(0, 3, 1, 2) - np.float32(zero)) * np.float32(scale), real, atol=1e-5)
+    of_colours = p.normalize(np.repeat(wanted, 3, -1))
+    gain, offset = (np.array(c, np.float32)[:, None, None] for c in zip(*p.colours, strict=True))
+    np.testing.assert_allclose(real * gain + offset, of_colours, atol=1e-5)
+    floats = np.repeat(rng.normal(size=(2, 4, 4, 1)).astype(np.float32), 3, -1)
+    np.testing.assert_allclose(luma(floats), floats[..., :1], rtol=1e-6)
 
 
 def test_training_and_firmware_see_the_same_inputs_on_the_grid() -> None:

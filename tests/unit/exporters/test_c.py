@@ -106,6 +106,12 @@ def test_emit_is_deterministic_and_cxx_can_include_it(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "use"]).returncode == 0
 
 
+def test_the_header_says_how_colours_become_grey() -> None:
+    facts = {"size": (17, 15), "channels": 1, "mean": [0.5], "std": [0.5]}
+    assert "19595 R + 38470 G + 7471 B" in emit(mobile(), M4, preprocessing={**facts, "grey": True})["model.h"]
+    assert "19595" not in emit(mobile(), M4, preprocessing=facts)["model.h"]
+
+
 def test_the_header_says_how_samples_that_are_no_pictures_are_stored() -> None:
     header = emit(mobile(), M4, preprocessing={"size": (17, 15), "channels": 3})["model.h"]
     assert "MODEL_INPUT_SCALE + MODEL_INPUT_ZERO_POINT, rounded" in header

@@ -21,6 +21,7 @@ from thumbnet.integer.arithmetic import pack_int4
 from thumbnet.integer.graph import IntegerGraph, IntegerNode
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes import lossless, validate
+from thumbnet.integer.quantization import with_weight_bits
 
 pytest.importorskip("tflite_micro", reason="tflite-micro has wheels for Linux only")
 
@@ -91,7 +92,7 @@ def test_packing_puts_the_first_value_low(values: list[int]) -> None:
 
 
 def test_each_layer_has_the_bits_it_was_lowered_with(tmp_path: Path) -> None:
-    ig = lower(residual_network(), RANGES, weight_bits=BITS)
+    ig = lower(with_weight_bits(residual_network(), BITS), RANGES)
     validate(ig)
     eight = lower(residual_network(), RANGES)
     for node, other in zip(ig.nodes, eight.nodes, strict=True):
@@ -118,4 +119,4 @@ def test_each_layer_has_the_bits_it_was_lowered_with(tmp_path: Path) -> None:
 )
 def test_bits_that_make_no_sense_are_refused(bits: dict[str, int], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        lower(residual_network(), RANGES, weight_bits=bits)
+        with_weight_bits(residual_network(), bits)

@@ -11,14 +11,14 @@ from thumbnet.data import Augmentation
 from thumbnet.graph.graph import Graph, Input, Node
 from thumbnet.integer import simulate
 from thumbnet.integer.lower import lower
-from thumbnet.integer.quantization import assign
+from thumbnet.integer.quantization import assign, with_weight_bits
 from thumbnet.training.distill import CrossEntropy
 from thumbnet.training.loop import Schedule, train
 from thumbnet.training.quantize_aware import QuantizedModule, calibrate
 
 
-def calibrated(graph: Graph | None = None, weight_bits: dict[str, int] | None = None) -> QuantizedModule:
-    module = QuantizedModule(graph or residual_network(), {"x": preprocessing().input_qparams()}, weight_bits)
+def calibrated(graph: Graph | None = None) -> QuantizedModule:
+    module = QuantizedModule(graph or residual_network(), {"x": preprocessing().input_qparams()})
     calibrate(module, [training_images().normalized(slice(0, 64))])
     return module
 
@@ -31,8 +31,9 @@ def test_fake_quantization_and_the_integer_network_differ_by_a_few_steps_at_most
     network: str, bits: dict[str, int], steps: int
 ) -> None:
     """Coarse weights make coarse sums, and the first of TFLM's two roundings, which training leaves out, coarse."""
-    module = calibrated(residual_network() if network == "residual" else gated_network(), bits)
-    integer = lower(module.to_graph(), module.ranges(), fixed=module.fixed, weight_bits=module.weight_bits)
+    graph = residual_network() if network == "residual" else gated_network()
+    module = calibrated(with_weight_bits(graph, bits))
+    integer = lower(module.to_graph(), module.ranges(), fixed=module.fixed)
     x = training_images().normalized(slice(64, 96))
     scale, zero = module.fixed["x"]
     stored = torch.round(x / scale + zero).clamp(-128, 127).to(torch.int8).numpy().transpose(0, 2, 3, 1)

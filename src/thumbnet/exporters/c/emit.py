@@ -183,6 +183,8 @@ def _contract(preprocessing: Mapping[str, Any]) -> dict[str, object]:
         for key in ("size", "channels", "mean", "std")
         if key in preprocessing
     ]
+    if preprocessing.get("grey"):
+        facts.append("of colour images: grey = (19595 R + 38470 G + 7471 B + 32768) >> 16, each 0..255")
     classes = [str(c) for c in preprocessing.get("classes", ())]
     return {
         "facts": facts,

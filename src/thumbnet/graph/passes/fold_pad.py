@@ -34,7 +34,7 @@ def _padded(graph: Graph, pad: Node, reader: Node) -> Node | None:
     extra = pad.attrs["padding"]
     own = reader.attrs.get("padding", (0, 0, 0, 0))
     if reader.op == "max_pool2d":
-        if not _never_negative(graph, pad.inputs[0]):
+        if not never_negative(graph, pad.inputs[0]):
             return None
         kernel = reader.attrs["kernel"]
         if any(own[k] + extra[k] >= kernel[k % 2] for k in range(4)):
@@ -45,10 +45,11 @@ def _padded(graph: Graph, pad: Node, reader: Node) -> Node | None:
     return substitute([reader.with_attrs(padding=total)], {pad.name: pad.inputs[0]})[0]
 
 
-def _never_negative(graph: Graph, value: str) -> bool:
+def never_negative(graph: Graph, value: str) -> bool:
+    """Whether the operations that make the value leave it no way to be below zero."""
     node = graph.by_name.get(value)
     if node is None:
         return False
     if node.op in ("max_pool2d", "avg_pool2d", "resize", "slice", "flatten"):
-        return _never_negative(graph, node.inputs[0])
+        return never_negative(graph, node.inputs[0])
     return node.op in _NOT_NEGATIVE or node.attrs.get("activation") in ("relu", "relu6")

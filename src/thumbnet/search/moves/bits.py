@@ -1,54 +1,37 @@
-"""Precision: weights of 4 bits instead of 8, layer by layer."""
+"""Weights of four bits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from thumbnet.errors import ModelError
-from thumbnet.graph.graph import Graph, Node
-from thumbnet.integer.quantization import WEIGHT_AXES
-from thumbnet.search.moves.layers import layer_of
+from thumbnet.graph.graph import Graph
+from thumbnet.integer.quantization import weight_bits, with_weight_bits
+from thumbnet.search.moves.layers import layer_of, layers
 from thumbnet.search.recipe import Context, Move
-from thumbnet.training.normalize import LINEAR
-
-LEAST_WEIGHTS = 256  # fewer are not worth a second kernel
 
 
 @dataclass(frozen=True)
 class SetBits(Move):
-    """The weights of the layers `nodes` get `bits` bits in the integer network; in float nothing changes but the
-    rounding that training shows them."""
+    """Each weight of the layer `node` gets `bits[node]` bits, 4 or 8, in the integer network.
+
+    The float function stays exactly; quantization-aware training and lowering read the node's attr `weight_bits`.
+    """
 
     kind: ClassVar[str] = "bits"
-    nodes: tuple[str, ...]
-    bits: int = 4
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "nodes", tuple(self.nodes))  # a list where it comes from JSON
-
-    def apply(self, graph: Graph, context: Context) -> Graph:
-        chosen = set()
-        for name in self.nodes:
-            node = layer_of(graph, name)
-            if not _has_bits(node) or self.bits not in (4, 8):
-                raise ModelError(f"The weights of '{name}' cannot have {self.bits} bits.", "Choose 4 or 8.")
-            chosen.add(node.name)
-        return graph.with_nodes(
-            replace(n, attrs={**n.attrs, "weight_bits": self.bits}) if n.name in chosen else n for n in graph.nodes
-        )
+    bits: dict[str, int]
 
     @classmethod
     def options(cls, graph: Graph) -> tuple[SetBits, ...]:
-        return tuple(
-            cls((n.name.removesuffix(LINEAR),))
-            for n in graph.nodes
-            if _has_bits(n) and n.op != "depthwise_conv2d" and n.weights["weight"].size >= LEAST_WEIGHTS
-        )
+        """Each layer that has 8 bits, alone, with 4. Transposed convolutions have no kernels for that."""
+        allowed = layers(graph, "conv2d", "depthwise_conv2d", "dense")
+        return tuple(cls({name: 4}) for name, node in allowed if weight_bits(node) == 8)
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        return with_weight_bits(graph, {layer_of(graph, name).name: bits for name, bits in self.bits.items()})
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self.bits.items())))
 
     def __str__(self) -> str:
-        return f"weights of {self.bits} bits: {', '.join(self.nodes)}"
-
-
-def _has_bits(node: Node) -> bool:
-    return node.op in WEIGHT_AXES and node.op != "conv_transpose2d"
+        return "weight bits " + ", ".join(f"{name} → {bits}" for name, bits in self.bits.items())

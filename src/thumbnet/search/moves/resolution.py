@@ -18,14 +18,15 @@ class SetResolution(Move):
     height: int
     width: int
 
+    @classmethod
+    def options(cls, graph: Graph) -> tuple[SetResolution, ...]:
+        """Smaller sizes that the network accepts, largest first."""
+        return tuple(cls(*size) for size in resolutions(graph)[1:])
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         first, *rest = graph.inputs
         resized = Input(first.name, (first.shape[0], self.height, self.width))
         return replace(graph, inputs=(resized, *rest))
-
-    @classmethod
-    def options(cls, graph: Graph) -> tuple[SetResolution, ...]:
-        return tuple(cls(*size) for size in resolutions(graph)[1:])
 
     def __str__(self) -> str:
         return f"input {self.height} × {self.width}"
