@@ -32,8 +32,11 @@ from thumbnet.interface import (
 )
 from thumbnet.results import Constraints, Metric, check_task_name
 from thumbnet.search.efforts import Effort, effort_named
+from thumbnet.search.moves import GreyInput
 from thumbnet.targets import Target
 from thumbnet.version import __version__
+
+GREY_IMAGES = 256  # that are looked at for colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,14 @@ class Job:
         possible."""
         each = self.preprocessing_at(graph.inputs[0].shape).each
         return {i.name: p.input_qparams() for i, p in zip(graph.inputs, each, strict=True)}
+
+    def greys(self, graph: Graph) -> tuple[bool, ...]:
+        """Whether candidates take grey images: they all do where the images have no colour, to the same effect."""
+        if self.data.kind != "image" or not GreyInput.options(graph):
+            return (False,)
+        some = self.data.train.images(self.preprocessing.size)[:GREY_IMAGES]
+        coloured = bool((some != some[..., :1]).any())
+        return (False, True) if coloured else (True,)
 
     @property
     def resizable(self) -> bool:

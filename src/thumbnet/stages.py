@@ -49,7 +49,7 @@ from thumbnet.search.lesson import Lesson
 from thumbnet.search.propose import Bench, propose
 from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
-from thumbnet.search.variants import Variant, Workshop, teachable, variants_of
+from thumbnet.search.variants import Variant, Workshop, teachable, total_steps
 from thumbnet.search.variants import teach as teach_block
 from thumbnet.summary import write_summary
 from thumbnet.training.checkpoint import Checkpoints
@@ -121,12 +121,12 @@ def normalize(job: Job, reference: Graph) -> Graph:
 
 def check_limits(job: Job, graph: Graph) -> None:
     """Raises `InfeasibleError` where no network of the design space can keep the limits on costs."""
-    check_feasible(explore_space(graph, resizable=job.resizable), job.target, job.limits, job.name)
+    check_feasible(_space(job, graph), job.target, job.limits, job.name)
 
 
 def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progress: Progress) -> tuple[Space, Context]:
     """The design space, and how much each channel and block matters."""
-    space = explore_space(graph, resizable=job.resizable)
+    space = _space(job, graph)
     progress.note(f"Design space: {space.summary()}.")
     images = Images.of(job.data.train, job.preprocessing)
 
@@ -156,7 +156,7 @@ def teach(
     def compute() -> tuple[tuple[Variant, ...], ...]:
         blocks = teachable(space.graph) if job.effort.taught else ()
         steps = job.effort.taught
-        total = steps * sum(len(list(variants_of(part(space.graph, b)))) for b in blocks)
+        total = sum(total_steps(part(space.graph, b), steps) for b in blocks)
         workshop = Workshop(space.graph, _lesson(job, baseline), steps, frozenset(b.name for b in space.blocks))
         with progress.stage(f"Teach variants to {len(blocks)} blocks", total=total) as stage:
             return tuple(
@@ -310,6 +310,10 @@ def report(
 
 
 # --- helpers
+
+
+def _space(job: Job, graph: Graph) -> Space:
+    return explore_space(graph, resizable=job.resizable, greys=job.greys(graph))
 
 
 def _lesson(job: Job, baseline: Baseline) -> Lesson:

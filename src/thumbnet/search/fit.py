@@ -28,7 +28,7 @@ from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import Floats
 from thumbnet.results import Constraints, Costs
-from thumbnet.search.moves import InheritTaught, SetResolution, SetWidths, SkipBlock, Truncate
+from thumbnet.search.moves import GreyInput, InheritTaught, SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.space import Space
 from thumbnet.targets.target import Target
@@ -70,6 +70,7 @@ class Shape:
     tilt: float = 0.0
     exchanges: tuple[Move, ...] = ()
     taught: tuple[str, ...] = ()
+    grey: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ class Fitter:
             for cut in (None, *self.space.cuts):
                 for skips in self.skips(cut):
                     for balance in BALANCES:
-                        yield Shape(cut, skips, resolution, balance)
+                        yield Shape(cut, skips, resolution, balance, grey=self.space.greys[0])
 
     def balances(self, plan: Plan) -> list[tuple[float, float]]:
         """(balance, tilt): balances where separable blocks have insides, tilts where there is nothing else to vary."""
@@ -187,6 +188,8 @@ class Fitter:
             moves.append(SetWidths(narrowed))
         if shape.cut is not None:
             moves.append(Truncate(shape.cut))
+        if shape.grey:
+            moves.append(GreyInput())
         if shape.resolution is not None and shape.resolution != self.space.resolutions[0]:
             moves.append(SetResolution(*shape.resolution))
         return Recipe(tuple(moves))
@@ -199,7 +202,7 @@ class Fitter:
 
     def _stem(self, shape: Shape) -> _Stem:
         """The shape at full width; widths are fitted to it many times in a row."""
-        key = (shape.cut, shape.skips, shape.resolution, shape.exchanges)
+        key = (shape.cut, shape.skips, shape.resolution, shape.exchanges, shape.grey)
         if key not in self._stems:
             while len(self._stems) >= MAX_STEMS:
                 self._stems.pop(next(iter(self._stems)))
@@ -215,6 +218,8 @@ class Fitter:
             graph = move.apply(graph, self.context)
         if shape.cut is not None:
             graph = truncate(graph, shape.cut)
+        if shape.grey:
+            graph = GreyInput().apply(graph, self.context)
         graph = _weightless(graph)  # what moves made, too: a new head's zeros, say, would suit cheaper kernels
         if shape.resolution is not None:
             graph = SetResolution(*shape.resolution).apply(graph, self.context)
@@ -249,7 +254,9 @@ class Fitter:
         if self.limits.ram_bytes is None:
             return {g: group.size for g, group in groups.items()}
         if shape.resolution not in self._caps:
-            plain = Shape(None, tuple(b.name for b in self.space.blocks), shape.resolution, shape.balance)
+            plain = Shape(
+                None, tuple(b.name for b in self.space.blocks), shape.resolution, shape.balance, grey=shape.grey
+            )
             full = {g: group.size for g, group in self._stem(plain).groups.items()}
             self._caps[shape.resolution] = self._fit_ram(plain, full, self.limits.ram_bytes)
         caps = self._caps[shape.resolution]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from thumbnet.data import Task
+from thumbnet.data import Classification, Task
 from thumbnet.graph.graph import Graph
 from thumbnet.progress import Progress
 from thumbnet.results import Trial, TrialState
@@ -18,7 +18,7 @@ from thumbnet.search.fit import Fitted
 from thumbnet.search.lesson import Lesson
 from thumbnet.search.recipe import Context
 from thumbnet.training.checkpoint import Checkpoints
-from thumbnet.training.head import refit_head
+from thumbnet.training.head import refit_head, rescale_head
 from thumbnet.training.loop import Images, Point, Schedule, assess, recalibrate, train
 from thumbnet.training.module import GraphModule
 
@@ -75,8 +75,9 @@ def score(school: School, fitted: Fitted, on_step: OnStep) -> Candidate:
     generator = torch.Generator().manual_seed(lesson.seed)
     chosen = torch.randperm(len(training), generator=generator)[: school.scoring_images]
     recalibrate(module, training, chosen)
-    if lesson.teacher is not None:
-        refit_head(module, training, chosen, lesson.teacher)
+    refitted = lesson.teacher is not None and refit_head(module, training, chosen, lesson.teacher)
+    if refitted and isinstance(lesson.task, Classification):
+        rescale_head(module, training, chosen)
     accuracy, loss = _validate(module, validation, lesson.task)
     on_step(1, "")
     return Candidate(fitted, module.to_graph(), accuracy, loss)

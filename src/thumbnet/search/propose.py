@@ -75,7 +75,8 @@ def shapes_of(fitter: Fitter, variants: Sequence[Sequence[Variant]]) -> Iterator
         for resolution in resolutions:
             for plan in dict.fromkeys(chosen):
                 for balance, tilt in fitter.balances(plan):
-                    yield Shape(cut, plan.skips, resolution, balance, tilt, plan.exchanges, plan.taught)
+                    for grey in space.greys if plan.exchanges else space.greys[:1]:
+                        yield Shape(cut, plan.skips, resolution, balance, tilt, plan.exchanges, plan.taught, grey)
 
 
 def _plans(fitter: Fitter, variants: Sequence[Sequence[Variant]], cut: str | None) -> list[Plan]:

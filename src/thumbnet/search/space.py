@@ -22,6 +22,7 @@ class Space:
     blocks: tuple[Block, ...]  # what SkipBlock can leave out
     cuts: tuple[str, ...]  # values for Truncate, deepest first; the whole network is always an option too
     resolutions: tuple[tuple[int, int], ...]  # (height, width), largest first
+    greys: tuple[bool, ...] = (False,)  # whether the input may, or should, be one channel instead of three colours
 
     def summary(self) -> str:
         return (
@@ -30,7 +31,7 @@ class Space:
         )
 
 
-def explore_space(graph: Graph, *, resizable: bool = True) -> Space:
+def explore_space(graph: Graph, *, resizable: bool = True, greys: tuple[bool, ...] = (False,)) -> Space:
     """The design space around `graph`. Without `resizable` its input keeps its size: that of data which is no image, or
     has targets that are maps of it."""
     sizes = resolutions(graph)
@@ -40,6 +41,7 @@ def explore_space(graph: Graph, *, resizable: bool = True) -> Space:
         blocks=skippable_blocks(graph),
         cuts=cuts(graph),
         resolutions=sizes if resizable else sizes[:1],
+        greys=greys,
     )
 
 

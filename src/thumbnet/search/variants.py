@@ -29,6 +29,7 @@ from thumbnet.training.normalize import LINEAR
 IMAGES = 512  # whose features are learned from, and a third as many that judge
 FEATURE_BYTES = 192 << 20  # of one block, at most: images are fewer where they are large
 BATCH = 32
+COARSE_STEPS = 4  # forms of 4 bits learn for so many times fewer steps
 LEAST_WEIGHTS = 256  # of a layer that gets 4 bits; fewer are not worth a second kernel
 RATE = 2e-3
 
@@ -87,31 +88,41 @@ def teach(workshop: Workshop, block: Block, on_step: OnStep) -> list[Variant]:
     found = [Variant(block.name, (), False, 0.0, {})]
     if block.name in workshop.skippable:
         found.append(Variant(block.name, (), True, _price(workshop, tail, x[judged], y[judged]), {}))
-    for moves in variants_of(whole):
+    for exchange in exchanges(whole):
         graph = whole
-        for move in moves:
-            graph = move.apply(graph, Context({}))
-        module = GraphModule(graph)
-        _learn(module, x[: judged.start], y[: judged.start], steps, workshop.lesson.seed)
-        on_step(steps, "")
-        with torch.inference_mode():
-            given = torch.cat(_outputs(module, x[judged]))
-        taught = {n.name: dict(n.weights) for n in module.to_graph().nodes if n.weights}
-        found.append(Variant(block.name, moves, False, _price(workshop, tail, given, y[judged]), taught))
+        for form in forms(exchange, whole):
+            if not form:
+                continue  # the block as it is
+            for move in form[len(exchange) :] if graph is not whole else form:
+                graph = move.apply(graph, Context({}))
+            module, length = GraphModule(graph), form_steps(form, steps)
+            _learn(module, x[: judged.start], y[: judged.start], length, workshop.lesson.seed)
+            on_step(length, "")
+            graph = module.to_graph()
+            loss = _price(workshop, tail, torch.cat(_outputs(module, x[judged])), y[judged])
+            taught = {n.name: dict(n.weights) for n in graph.nodes if n.weights}
+            found.append(Variant(block.name, form, False, loss, taught))
     return found
 
 
-def variants_of(block: Graph) -> Iterator[tuple[Move, ...]]:
-    """The exchanges of a block, each with weights of 8 and of 4 bits; the block as it is left out."""
-    for moves in exchanges(block):
-        if moves:
-            yield moves
-        graph = block
-        for move in moves:
-            graph = move.apply(graph, Context({}))
-        coarse = coarse_layers(graph)
-        if coarse:
-            yield (*moves, SetBits(dict.fromkeys(coarse, 4)))
+def forms(exchange: tuple[Move, ...], block: Graph) -> Iterator[tuple[Move, ...]]:
+    """An exchange with weights of 8 bits, then the same with 4, where layers are worth it."""
+    yield exchange
+    for move in exchange:
+        block = move.apply(block, Context({}))
+    coarse = coarse_layers(block)
+    if coarse:
+        yield (*exchange, SetBits(dict.fromkeys(coarse, 4)))
+
+
+def form_steps(form: tuple[Move, ...], steps: int) -> int:
+    """How long a form learns: less with 4 bits, since it goes on from what the same layers learned with 8."""
+    return steps // COARSE_STEPS if any(isinstance(m, SetBits) for m in form) else steps
+
+
+def total_steps(block: Graph, steps: int) -> int:
+    """Of all variants of a block."""
+    return sum(form_steps(f, steps) for e in exchanges(block) for f in forms(e, block) if f)
 
 
 def coarse_layers(graph: Graph) -> list[str]:
@@ -124,7 +135,7 @@ def coarse_layers(graph: Graph) -> list[str]:
 
 def teachable(graph: Graph) -> tuple[Block, ...]:
     """Blocks that have variants."""
-    return tuple(b for b in regions(graph) if any(True for _ in variants_of(part(graph, b))))
+    return tuple(b for b in regions(graph) if total_steps(part(graph, b), COARSE_STEPS))
 
 
 def _features(workshop: Workshop, block: Block) -> tuple[torch.Tensor, torch.Tensor, slice]:

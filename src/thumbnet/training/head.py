@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from thumbnet.training.images import Images
 from thumbnet.training.module import GraphModule
 
+SCALES = tuple(2.0 ** (k / 2) for k in range(-6, 9))
 RIDGE = 1e-2  # relative to the mean squared feature
 
 
@@ -35,3 +37,20 @@ def refit_head(module: GraphModule, data: Images, indices: torch.Tensor, teacher
     module.set_weight(last.name, "weight", weight.float())
     module.set_weight(last.name, "bias", (mean_y - weight @ mean_x).float())
     return True
+
+
+@torch.no_grad()
+def rescale_head(module: GraphModule, data: Images, indices: torch.Tensor) -> None:
+    """Multiplies a final dense layer so that its outputs, as logits, have the least cross entropy on these images.
+
+    Least squares leaves the outputs of a network that knows little too small, and its loss would not tell how much it
+    knows. For classification only.
+    """
+    last = module.graph.by_name[module.graph.outputs[0]]
+    module.eval()
+    outputs = torch.cat([module(*data.inputs(rows)) for rows in torch.split(indices, 64)])
+    labels = data.labels[indices]
+    losses = [float(F.cross_entropy(outputs * scale, labels)) for scale in SCALES]
+    best = SCALES[min(range(len(SCALES)), key=losses.__getitem__)]
+    for key in ("weight", "bias"):
+        module.set_weight(last.name, key, module.weight(last.name, key) * best)

@@ -152,6 +152,10 @@ class GraphModule(nn.Module):
             raise ModelError(f"Node '{node}' has a '{key}' of shape {own}, not {tuple(value.shape)}.")
         target.copy_(value)
 
+    def weight(self, node: str, key: str) -> torch.Tensor:
+        """A weight as it is now."""
+        return cast(torch.Tensor, self.layers[self._position[node]].state_dict()[key])
+
     def to_graph(self) -> Graph:
         """The graph with the weights as trained."""
         return self.graph.with_nodes(layer.to_node() for layer in self.layers)  # type: ignore[operator]
