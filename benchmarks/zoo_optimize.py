@@ -46,8 +46,8 @@ from thumbnet.targets import load_target
 Array = npt.NDArray[Any]
 SIZES = {"train": 96, "val": 48, "test": 48}
 TARGET, SEED, STEPS, SHARE = "nrf52840", 0, 120, 0.8
-EFFORT = efforts.Effort(3, ((1, 90),), 20, 1, 5, 32)
-LONGER = efforts.Effort(3, ((1, 350),), 40, 1, 5, 32)  # until maps show the rarer classes at all
+EFFORT = efforts.Effort(4, ((1, 0.5),), 1, 20, 180, 0.25, 32, 20)
+LONGER = efforts.Effort(4, ((1, 0.5),), 1, 40, 700, 0.1, 32, 20)  # until maps show the rarer classes at all
 RESULTS = Path(__file__).parent / "results"
 
 

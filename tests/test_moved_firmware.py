@@ -55,7 +55,7 @@ def test_what_the_moves_make_is_trained_and_proved_on_the_core(
         return [Finalist(recipe.id, recipe.apply(space.graph, context), ())], []
 
     monkeypatch.setattr(stages, "search", search)
-    with zoo_optimize.small_effort(Effort(2, ((1, 4),), 1, 1, 1, 32)):
+    with zoo_optimize.small_effort(Effort(2, ((1, 0.5),), 1, 1, 8, 1, 32, 0)):
         result = thumbnet.optimize(
             network(name), data, "nrf52840", effort="quick", run_dir=tmp_path / "run",
             input_size=(48, 48), mean=MEAN, std=STD, augment="light",

@@ -93,7 +93,7 @@ def run(reference: Separable, run_dir: Path, **limits: object) -> Result:
 @pytest.fixture(scope="module")
 def small_effort() -> None:
     patch = pytest.MonkeyPatch()
-    patch.setitem(efforts.EFFORTS, "quick", efforts.Effort(4, ((2, 6),), 8, 1, 4, 64))
+    patch.setitem(efforts.EFFORTS, "quick", efforts.Effort(4, ((2, 0.1),), 1, 8, 0, 0.5, 64, 8))
     yield
     patch.undo()
 

@@ -29,7 +29,7 @@ SIZES = {"train": 64, "val": 32, "test": 32}
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(efforts.EFFORTS, "quick", efforts.Effort(2, ((1, 4),), 1, 1, 1, 32))
+    monkeypatch.setitem(efforts.EFFORTS, "quick", efforts.Effort(2, ((1, 0.5),), 1, 1, 8, 1, 32, 2))
     monkeypatch.setattr(stages, "PROOF_IMAGES", 6)
 
 

@@ -77,7 +77,7 @@ def test_its_firmware_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet", "densenet", "ssd", "sensor_cnn", "grouped"])
 def test_a_narrower_form_is_found_and_proved(name: str, tmp_path: Path) -> None:
-    effort = Effort(2, ((1, 4),), 1, 1, 1, 32)
+    effort = Effort(2, ((1, 0.5),), 1, 1, 8, 1, 32, 4)
     found = zoo_optimize.optimized(name, tmp_path / "run", steps=20, effort=effort)
     assert found.result.proof["bit_exact"] is True
     assert found.result.proof["tflm_equal"] is not False

@@ -23,9 +23,11 @@ from thumbnet.progress import Progress
 from thumbnet.results import Constraints, TrialState
 from thumbnet.search.efforts import EFFORTS, Effort, effort_named
 from thumbnet.search.fit import Fitter
-from thumbnet.search.halving import Lesson, propose, search
+from thumbnet.search.halving import search
 from thumbnet.search.importance import importance
+from thumbnet.search.lesson import Lesson
 from thumbnet.search.moves import SetResolution, SetWidths, SkipBlock, Truncate
+from thumbnet.search.propose import Bench, propose
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.space import Space, explore_space
 from thumbnet.targets import load_target
@@ -47,6 +49,10 @@ def context(space: Space) -> Context:
 
 def fitter(space: Space, context: Context, **limits: int) -> Fitter:
     return Fitter(space, context, load_target("nrf52840"), Constraints(**limits))
+
+
+def bench(space: Space, context: Context, **limits: int) -> Bench:
+    return Bench(space, context, load_target("nrf52840"), Constraints(**limits))
 
 
 def test_the_space_holds_what_the_network_allows(space: Space) -> None:
@@ -138,7 +144,7 @@ _CONTEXT = Context({g.id: np.linspace(1, 0, g.size) for g in _SPACE.groups})
 
 
 def test_without_limits_the_reference_itself_is_proposed(space: Space, context: Context) -> None:
-    proposals, misses = propose(fitter(space, context), EFFORTS["quick"], Progress.quiet())
+    proposals, misses = propose(bench(space, context), (), EFFORTS["quick"], Progress.quiet())
     assert misses == []
     assert proposals[0].recipe == Recipe(())
     assert proposals[0].kept == pytest.approx(1.0)
@@ -151,12 +157,12 @@ def lesson() -> Lesson:
 
 
 def test_halving_trains_fewer_for_longer_and_is_reproducible(space: Space, context: Context) -> None:
-    effort = Effort(5, ((3, 8), (1, 16)), 1, 1, 1, 64)
-    proposals, _ = propose(fitter(space, context, flash_bytes=40 << 10), effort, Progress.quiet())
+    effort = Effort(5, ((3, 0.5), (1, 1.0)), 1, 1, 16, 0.1, 64, 0)
+    proposals, _ = propose(bench(space, context, flash_bytes=40 << 10), (), effort, Progress.quiet())
 
     def run() -> tuple[list[Graph], list[tuple[str, int, float | None]]]:
         finalists, trials = search(space.graph, context, proposals, lesson(), effort, Progress.quiet())
-        return [f.module.to_graph() for f in finalists], [(t.id, t.rung, t.accuracy) for t in trials]
+        return [f.graph for f in finalists], [(t.id, t.rung, t.accuracy) for t in trials]
 
     (graphs, trials), (again, same) = run(), run()
     assert [g.digest for g in graphs] == [g.digest for g in again]
@@ -165,8 +171,8 @@ def test_halving_trains_fewer_for_longer_and_is_reproducible(space: Space, conte
 
 
 def test_trials_say_what_became_of_them(space: Space, context: Context) -> None:
-    effort = Effort(3, ((2, 4),), 1, 1, 1, 64)
-    proposals, _ = propose(fitter(space, context), effort, Progress.quiet())
+    effort = Effort(3, ((2, 0.25),), 1, 1, 16, 0.1, 64, 0)
+    proposals, _ = propose(bench(space, context), (), effort, Progress.quiet())
     _, trials = search(space.graph, context, proposals, lesson(), effort, Progress.quiet())
     assert [t.reason for t in trials] == ["dropped after rung 0", "dropped after rung 1", ""]
     assert all(t.state == TrialState.FEASIBLE and t.costs is not None for t in trials)
@@ -177,7 +183,7 @@ def test_efforts_are_named_and_consistent() -> None:
     with pytest.raises(Exception, match="quick, standard, thorough"):
         effort_named("heroic")
     with pytest.raises(ValueError, match="fewer networks"):
-        replace(EFFORTS["quick"], rungs=((2, 10), (3, 20)))
+        replace(EFFORTS["quick"], rungs=((2, 0.1), (3, 0.2)))
 
 
 def test_the_less_important_blocks_are_left_out_first() -> None:
