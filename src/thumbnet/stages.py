@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +28,11 @@ from thumbnet.kept import (
     Baseline,
     Finalist,
     Finished,
+    load_facts,
     load_finished,
     load_search,
     load_tensors,
+    save_facts,
     save_finished,
     save_search,
     save_tensors,
@@ -38,14 +41,16 @@ from thumbnet.progress import Progress
 from thumbnet.refine import finish, integer_answers, stored_inputs
 from thumbnet.result import Result
 from thumbnet.results import Trial
+from thumbnet.robustness import corruptions_of, robustness
 from thumbnet.runs import RunDirectory
 from thumbnet.search.fit import Fitted, Fitter
 from thumbnet.search.halving import Lesson, propose
 from thumbnet.search.halving import search as halve
+from thumbnet.search.insight import explain
 from thumbnet.search.importance import importance
 from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
-from thumbnet.summary import write_summary
+from thumbnet.summary import Tested, write_summary
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.distill import objective_of, reference_outputs
 from thumbnet.training.loop import Images, answered, assess, draw_some
@@ -182,12 +187,33 @@ def select(finished: list[Finished], metric: Metric) -> Finished:
     return min(finished, key=lambda f: (sign * f.val_accuracy, f.costs.flash_bytes, f.recipe_id))
 
 
+def insight(
+    job: Job,
+    run: RunDirectory,
+    space: Space,
+    context: Context,
+    baseline: Baseline,
+    trials: list[Trial],
+    best: Finished,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Why this architecture: what matters in the reference, and what each change of the recipe cost and gained."""
+
+    def compute() -> dict[str, Any]:
+        with progress.stage("Explain the architecture", total=1) as stage:
+            return explain(
+                space, context, _lesson(job, baseline), job.target, job.limits, trials, best.recipe_id, stage.advance
+            )
+
+    return run.stage("insight", f"{job.key}/{best.recipe_id}", compute, save_facts, load_facts)
+
+
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
     """Writes the firmware folder and the TFLite file; returns the folder."""
     preprocessing = job.preprocessing_at(best.size)
     first = best.integer.tensors[best.integer.inputs[0]]
     graph = join_ports(best.integer)
-    example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, 1))
+    example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.val, 1))
     expected = simulate.run(graph, example)[graph.outputs[0]]
     files = emit(
         graph,
@@ -210,8 +236,8 @@ def export(job: Job, run: RunDirectory, best: Finished) -> Path:
 
 
 def verify(job: Job, run: RunDirectory, best: Finished, firmware: Path, progress: Progress) -> Proof:
-    """Builds the firmware, runs it on the emulated core over test images, and compares every byte."""
-    inputs = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, PROOF_IMAGES))
+    """Builds the firmware, runs it on the emulated core over validation images, and compares every byte."""
+    inputs = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.val, PROOF_IMAGES))
     np.save(run.path / "proof_inputs.npy", inputs, allow_pickle=False)
 
     def compute() -> Proof:
@@ -239,11 +265,13 @@ def report(
     reference: Graph,
     baseline: Baseline,
     trials: list[Trial],
+    finished: list[Finished],
     best: Finished,
     proof: Proof,
+    insight: dict[str, Any],
     progress: Progress,
 ) -> Result:
-    """Opens the test split, once, and writes result.json, details.json and report.html."""
+    """Opens the test split, which nothing before has seen, and writes result.json, details.json and report.html."""
     test = Images.of(job.data.test, job.preprocessing)
     with progress.stage("Test both networks", total=2) as stage:
         with torch.inference_mode():
@@ -251,7 +279,19 @@ def report(
         stage.advance(1)
         after = [job.task.answers(b) for b in integer_answers(job, best.integer, job.data.test)]
         stage.advance(1)
-    return write_summary(job, run, reference, baseline, trials, best, proof, joined(before), joined(after))
+    tested = Tested(joined(before), joined(after), _robustness(job, run, reference, best, progress))
+    return write_summary(job, run, reference, baseline, trials, finished, best, proof, tested, insight)
+
+
+def _robustness(job: Job, run: RunDirectory, reference: Graph, best: Finished, progress: Progress) -> dict[str, Any]:
+    """Both networks on test samples with noise, blur and other light."""
+
+    def compute() -> dict[str, Any]:
+        conditions = 1 + sum(len(c.severities) for c in corruptions_of(job))
+        with progress.stage("Test with noise, blur and other light", total=conditions) as stage:
+            return robustness(job, reference, best.integer, lambda name: stage.advance(1, info=name))
+
+    return run.stage("robustness", f"{job.key}/{best.integer.digest}", compute, save_facts, load_facts)
 
 
 # --- helpers

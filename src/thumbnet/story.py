@@ -86,4 +86,5 @@ def optimize(
         best = stages.select(finished, job.task.metric)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared
-        return stages.report(job, run, reference, baseline, trials, best, proof, progress)
+        insight = stages.insight(job, run, space, context, baseline, trials, best, progress)  # why this architecture
+        return stages.report(job, run, reference, baseline, trials, finished, best, proof, insight, progress)
