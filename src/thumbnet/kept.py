@@ -26,6 +26,7 @@ class Baseline:
     train_outputs: tuple[torch.Tensor, ...]  # [N, ...] for each output; none where they are too large to keep
     val_accuracy: float  # the task's metric, as everywhere
     costs: Costs  # estimated, for the reference lowered as it is
+    val_interval: tuple[float, float] | None = None  # 95 %
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,9 @@ def robustness(
     for name, unit, severity, damaged in _conditions(corruptions_of(job), split, job.seed):
         before, after = _reference(job, module, damaged), _result(job, integer, damaged)
         answers.append((before, after))
-        rows.append({"corruption": name, "severity": severity, "unit": unit, **_judged(job.task, targets, before, after)})
+        rows.append(
+            {"corruption": name, "severity": severity, "unit": unit, **_judged(job.task, targets, before, after)}
+        )
         on_condition(name)
     return {
         "samples": len(split),
@@ -75,7 +77,9 @@ def _some(split: Split, size: tuple[int, int]) -> Split:
     )
 
 
-def _conditions(corruptions: tuple[Corruption, ...], split: Split, seed: int) -> Iterator[tuple[str, str, float, Split]]:
+def _conditions(
+    corruptions: tuple[Corruption, ...], split: Split, seed: int
+) -> Iterator[tuple[str, str, float, Split]]:
     """(name, unit, severity, the damaged split), the clean one first."""
     yield CLEAN, "", 0.0, split
     for corruption in corruptions:

@@ -38,7 +38,7 @@ from thumbnet.kept import (
     save_tensors,
 )
 from thumbnet.progress import Progress
-from thumbnet.refine import finish, integer_answers, stored_inputs
+from thumbnet.refine import finish, integer_answers, judged, stored_inputs
 from thumbnet.result import Result
 from thumbnet.results import Trial
 from thumbnet.robustness import corruptions_of, robustness
@@ -46,14 +46,14 @@ from thumbnet.runs import RunDirectory
 from thumbnet.search.fit import Fitted, Fitter
 from thumbnet.search.halving import Lesson, propose
 from thumbnet.search.halving import search as halve
-from thumbnet.search.insight import explain
 from thumbnet.search.importance import importance
+from thumbnet.search.insight import explain
 from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
 from thumbnet.summary import Tested, write_summary
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.distill import objective_of, reference_outputs
-from thumbnet.training.loop import Images, answered, assess, draw_some
+from thumbnet.training.loop import Images, answered, draw_some
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import insert_batch_norm
 
@@ -91,12 +91,12 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
             outputs = reference_outputs(
                 module, training, job.task, mirrored=mirrored, on_images=lambda n: stage.advance(n)
             )
-            found = assess(module, validation, job.task)
+            score, interval = judged(job.task, answered(module, validation))
             stage.advance(len(validation))
-        score = {"val": torch.tensor([found.score, found.loss], dtype=torch.float64)}
-        return score | {f"train/{k}": y for k, y in enumerate(outputs)}
+        found = {"val": torch.tensor([score, *interval], dtype=torch.float64)}
+        return found | {f"train/{k}": y for k, y in enumerate(outputs)}
 
-    kept = run.stage("baseline", job.key, compute, save_tensors, load_tensors)
+    kept = run.stage("baseline", f"{job.key}/interval", compute, save_tensors, load_tensors)
     outputs = tuple(kept[f"train/{k}"] for k in range(len(kept) - 1))
     score, metric = float(kept["val"][0]), job.task.metric
     if not outputs:
@@ -107,7 +107,7 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
         f"Reference: {name}{metric.text(score)} on validation; plain int8 would take {costs.flash_bytes / 1024:.0f} KB "
         f"of flash and {costs.ram_bytes / 1024:.0f} KB of RAM."
     )
-    return Baseline(outputs, score, costs)
+    return Baseline(outputs, score, costs, (float(kept["val"][1]), float(kept["val"][2])))
 
 
 def normalize(job: Job, reference: Graph) -> Graph:
@@ -201,9 +201,10 @@ def insight(
 
     def compute() -> dict[str, Any]:
         with progress.stage("Explain the architecture", total=1) as stage:
-            return explain(
-                space, context, _lesson(job, baseline), job.target, job.limits, trials, best.recipe_id, stage.advance
-            )
+            lesson = _lesson(job, baseline)
+            found = explain(space, context, lesson, job.target, job.limits, trials, best.recipe_id)
+            stage.advance(1, info=f"{len(found['moves'])} changes")
+            return found
 
     return run.stage("insight", f"{job.key}/{best.recipe_id}", compute, save_facts, load_facts)
 

@@ -88,7 +88,7 @@ class Fitter:
         self.limits = limits
         self.groups = {g.id: g for g in space.groups}
         # Slicing millions of weights hundreds of times would take minutes: costs depend on shapes alone.
-        self.bare = _weightless(restore_names(clean(space.graph)))
+        self.bare = weightless(restore_names(clean(space.graph)))
         self.inner = _inner(space)
         self._caps: dict[tuple[int, int] | None, dict[str, int]] = {}
         self._kept: dict[tuple[object, ...], int] = {}  # the fraction that fitted last, of FRACTIONS
@@ -147,7 +147,7 @@ class Fitter:
             for block in shape.skips:
                 graph = SkipBlock(block).apply(graph, self.context)
             if shape.cut is not None:
-                graph = _weightless(truncate(graph, shape.cut))  # the new head's zeros would suit cheaper kernels
+                graph = weightless(truncate(graph, shape.cut))  # the new head's zeros would suit cheaper kernels
             if shape.resolution is not None:
                 graph = SetResolution(*shape.resolution).apply(graph, self.context)
             there = {g.id for g in channel_groups(graph)}
@@ -233,7 +233,7 @@ class Fitter:
         return widths
 
 
-def _weightless(graph: Graph) -> Graph:
+def weightless(graph: Graph) -> Graph:
     """The graph with weights of the same shapes that take no memory.
 
     They are spread as trained ones (He et al. 2015, equation 10): kernels are chosen by how large sums can get, too.
@@ -309,4 +309,4 @@ def _round_down(width: int) -> int:
     return max(STEP, width // step * step)
 
 
-__all__ = ["Fitted", "Fitter", "Shape"]
+__all__ = ["Fitted", "Fitter", "Shape", "weightless"]
