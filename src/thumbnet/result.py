@@ -13,6 +13,7 @@ from rich.table import Table
 
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
+from thumbnet.report.insight import robustness_sentence
 from thumbnet.results import Metric, Trial, from_key, trial_from_json
 
 _ROWS = (  # label, key, unit, digits
@@ -137,10 +138,12 @@ class Result:
         exact = "bit for bit equal to" if proof["bit_exact"] else "NOT equal to"
         table.caption = (
             f"Integer model, {self.summary['test_images']} test {samples}{interval}. "
-            f"Firmware {exact} the reference arithmetic on {proof['images']} {samples} ({proof['emulator']}). "
+            f"Firmware {exact} the reference arithmetic on {proof['images']} validation {samples} ({proof['emulator']}). "
             "1 KB = 1024 bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked "
             "firmware."
         )
+        if "robustness" in self.summary:
+            table.caption += f"\n{robustness_sentence(self.summary['robustness'], self.metric)}"
         table.caption_justify = "left"
         return table
 

@@ -1,5 +1,5 @@
-"""How brittle both networks are: test samples with noise, blur and other light, answered by the reference in float and by
-the result in the integer arithmetic of its firmware."""
+"""How brittle both networks are: test samples with noise, blur and other light, answered by the reference in float and
+by the result in the integer arithmetic of its firmware."""
 
 from __future__ import annotations
 

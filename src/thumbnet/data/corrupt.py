@@ -1,9 +1,9 @@
 """Inputs made worse: noise, blur, other light. How much a network loses to them is how brittle it is.
 
 The idea, common kinds of damage at several fixed severities, is that of Hendrycks & Dietterich, "Benchmarking Neural
-Network Robustness to Common Corruptions and Perturbations", ICLR 2019. The parameters are ours, since theirs are tied to
-224 and 32 pixels: amounts are parts of the range of pixel values, of the image's side, or of the spread of the data, and
-figures are not comparable with ImageNet-C or CIFAR-10-C.
+Network Robustness to Common Corruptions and Perturbations", ICLR 2019. The parameters are ours, since theirs are tied
+to 224 and 32 pixels: amounts are parts of the range of pixel values, of the image's side, or of the spread of the data.
+Figures are not comparable with ImageNet-C or CIFAR-10-C.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Corruption:
     apply: Callable[[npt.NDArray[Any], float, np.random.Generator], npt.NDArray[Any]]
 
     def corrupted(self, inputs: npt.NDArray[Any], severity: float, seed: int) -> npt.NDArray[Any]:
-        """The same for the same seed, on every machine; all severities share one draw, so that only its size differs."""
+        """The same for the same seed; all severities share one draw, so that only its size differs."""
         return self.apply(inputs, severity, np.random.default_rng([seed, zlib.crc32(self.name.encode())]))
 
 
