@@ -138,7 +138,8 @@ class Result:
         exact = "bit for bit equal to" if proof["bit_exact"] else "NOT equal to"
         table.caption = (
             f"Integer model, {self.summary['test_images']} test {samples}{interval}. "
-            f"Firmware {exact} the reference arithmetic on {proof['images']} validation {samples} ({proof['emulator']}). "
+            f"Firmware {exact} the reference arithmetic on {proof['images']} validation {samples} "
+            f"({proof['emulator']}). "
             "1 KB = 1024 bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked "
             "firmware."
         )

@@ -1,5 +1,6 @@
 """Why this architecture: what matters in the reference, what each change of the recipe cost and gained, and by which
-kinds of changes the better candidates differed. Nothing is decided here; everything is on training and validation data."""
+kinds of changes the better candidates differed. Nothing is decided here; all of it is on training and validation data.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +172,7 @@ def changes(recipe: Recipe) -> list[Change]:
 
 
 def costs_of(graph: Graph, target: Target) -> Costs:
-    """Estimated costs of a candidate, with weights that do not matter: a new head's zeros would suit cheaper kernels."""
+    """Estimated costs of a candidate, with stand-ins for its weights: a new head's zeros would suit cheaper kernels."""
     return estimate(join_ports(lower(restore_names(clean(weightless(graph))), None)), target)
 
 
