@@ -157,7 +157,7 @@ def robustness_sentence(found: Mapping[str, Any], metric: Metric) -> str:
     light = {"brighter", "darker"}
     kinds = [n for n in names if n not in light] + (["other light"] if light & set(names) else [])
     under = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
-    change = {k: f"{clean[k]:.{metric.digits}f} → {metric.text(mean[k])}" for k in ("reference", "result")}
+    change = {k: f"{clean[k]:.{metric.digits}f} → {units.measured(mean[k], metric)}" for k in ("reference", "result")}
     return f"Under {under}, on average: reference {change['reference']}, result {change['result']}."
 
 
@@ -169,12 +169,16 @@ def _more(mean: Mapping[str, Any], metric: Metric) -> str:
         return said + "."
     low, high = interval
     sure = "" if low > 0 or high < 0 else ": no difference that these samples could tell"
-    return f"{said} (95 % interval of how much more: {low:.{metric.digits}f} to {high:.{metric.digits}f}){sure}."
+    return f"{said} (95 % interval of how much more: {_number(low, metric)} to {_number(high, metric)}){sure}."
+
+
+def _number(value: float, metric: Metric) -> str:
+    return f"{value:.{metric.digits}f}".replace("-", units.MINUS)
 
 
 def _corrupted_row(point: CorruptedJson, metric: Metric) -> dict[str, str]:
     low, high = point["drop_interval"]
-    ends = "" if low is None or high is None else f"{low:.{metric.digits}f} to {high:.{metric.digits}f}"
+    ends = "" if low is None or high is None else f"{_number(low, metric)} to {_number(high, metric)}"
     clean = point["corruption"] == "none"
     return {
         "name": "clean" if clean else point["corruption"],

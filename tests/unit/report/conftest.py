@@ -143,7 +143,7 @@ def make_robustness() -> dict[str, Any]:
     for name, unit, severities in (
         ("none", "", (0.0,)),
         ("noise", "of the range of pixel values, standard deviation", (0.04, 0.08, 0.16)),
-        ("blur", "of the shorter side, standard deviation", (0.01, 0.02, 0.03)),
+        ("blur", "of the shorter side, standard deviation", (0.015, 0.02, 0.03)),
         ("brighter", "of the range of pixel values", (0.1, 0.2, 0.3)),
         ("darker", "of the range of pixel values", (0.1, 0.2, 0.3)),
     ):

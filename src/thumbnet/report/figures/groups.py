@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from thumbnet.report.details import GroupJson
-from thumbnet.report.figures.svg import Plot, hover, line, number, tag, text
+from thumbnet.report.figures.svg import Plot, hover, line, number, tag
 from thumbnet.report.units import short
 
 
@@ -46,9 +46,8 @@ def group_chart(groups: Sequence[GroupJson]) -> Markup:
     every = next(s for s in (1, 2, 5, 10, 20, 50, 100, 1 << 30) if len(shown) / s <= 32)
     ticks = [float(n) for n in range(1, len(shown) + 1) if n == 1 or n % every == 0]
     return lower.svg(
-        upper.y_axis(y, y.ticks(4), "of a channel", short),
+        upper.y_axis(y, y.ticks(4), "× average channel", short),
         line(upper.left, y(1), upper.width - upper.right, y(1), "axis"),
-        text(upper.width - upper.right, y(1) - 4, "average channel", anchor="end", class_="muted"),
         lower.y_axis(w, w.ticks(4), "channels", short),
         lower.x_axis(x, ticks, "channel group (number in the table)", lambda v: f"{v:.0f}"),
         marks,

@@ -11,7 +11,7 @@ from thumbnet.report.figures.svg import Plot, hover, line, padded, polyline, tag
 from thumbnet.report.units import measured
 from thumbnet.results import Metric
 
-SIDES = (("reference", "faint", -1), ("result", "line0", 1))  # key, style, which way its marks move aside
+SIDES = (("reference", "past", -1), ("result", "line0", 1))  # key, style, which way its marks move aside
 
 
 def corruption_panels(points: Sequence[CorruptedJson], metric: Metric) -> list[tuple[str, Markup]]:
