@@ -19,10 +19,15 @@ from thumbnet import robustness as robust
 from thumbnet import stages
 from thumbnet.data import Dataset, Split, load_data
 from thumbnet.data.corrupt import IMAGE_CORRUPTIONS
+from thumbnet.graph.evaluate import evaluate_values
+from thumbnet.graph.graph import Graph
+from thumbnet.graph.passes import clean
 from thumbnet.integer.graph import IntegerGraph
+from thumbnet.integer.lower import lower
 from thumbnet.job import Job
 from thumbnet.refine import integer_answers
 from thumbnet.report.insight import robustness_sentence
+from thumbnet.report.report import render
 from thumbnet.result import Result
 from thumbnet.search import efforts
 from thumbnet.training.images import Images
@@ -187,3 +192,33 @@ def test_what_is_no_image_gets_noise_alone() -> None:
     damaged = noise.corrupted(np.asarray(data.test.source), 0.4, 0)
     outputs = predict(GraphModule(job.graph), Images.of(Split("test", damaged, data.test.labels), job.preprocessing))
     assert outputs.shape == (len(data.test), 2)
+
+
+def test_a_metric_of_ones_own_is_not_called_thousands_of_times() -> None:
+    calls = []
+
+    def right(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+        calls.append(len(outputs))
+        return float((outputs.argmax(1) == targets).float().mean())
+
+    data = stripes(96, 32)
+    torch.manual_seed(0)
+    job = Job.of(
+        *(Separable().eval(), data, "nrf52840", None, None, None, None, None, "quick", 0),
+        *((32, 32), (127 / 255,), (128 / 255,), None, None, None, None, right),
+    )
+    graph = clean(job.graph)
+    integer = lower(graph, ranges_of(job, graph), fixed=job.input_grid(graph))
+    found = robust.robustness(job, job.graph, integer)
+    conditions = 1 + sum(len(c.severities) for c in IMAGE_CORRUPTIONS)
+    assert len(calls) == 2 * conditions
+    assert found["mean"]["more_lost_interval"] == [None, None]
+    assert robustness_sentence(found, job.task.metric)
+    page = render({"metric": job.task.metric.json(), "robustness": found}, {})  # type: ignore[typeddict-item]
+    assert "than the reference to them." in page
+
+
+def ranges_of(job: Job, graph: Graph) -> dict[str, tuple[float, float]]:
+    images = Images.of(job.data.train, job.preprocessing)
+    values = evaluate_values(graph, {graph.inputs[0].name: images.normalized(slice(0, 64))})
+    return {k: (float(v.min()), float(v.max())) for k, v in values.items()}

@@ -23,9 +23,10 @@ from thumbnet.training.images import Images
 from thumbnet.training.loop import answered
 from thumbnet.training.module import GraphModule
 
-SAMPLES = 1000  # at most; each is answered once clean and once for every severity of every corruption
+SAMPLES = 500  # at most; each is answered once clean and once for every severity of every corruption
 RESAMPLES = 200  # of the interval of the mean: each draws for all corruptions at once
 CLEAN = "none"
+UNKNOWN = (-np.inf, np.inf)
 
 
 def corruptions_of(job: Job) -> tuple[Corruption, ...]:
@@ -104,15 +105,20 @@ def _targets(split: Split) -> Arrays:
 
 
 def _judged(task: Task, targets: Arrays, before: Arrays, after: Arrays) -> dict[str, Any]:
-    """Both scores with their intervals, and the drop with that of the paired difference."""
+    """Both scores with their intervals, and the drop with that of the paired difference; unknown where they would be
+    costly."""
     scores = task.score(targets, before), task.score(targets, after)
+    intervals = (UNKNOWN, UNKNOWN, UNKNOWN)
+    if not task.costly:
+        paired = task.drop_interval(targets, before, after)
+        intervals = (task.interval(targets, before), task.interval(targets, after), paired)
     return {
         "reference": scores[0],
-        "reference_interval": _finite(task.interval(targets, before)),
+        "reference_interval": _finite(intervals[0]),
         "result": scores[1],
-        "result_interval": _finite(task.interval(targets, after)),
+        "result_interval": _finite(intervals[1]),
         "drop": task.metric.drop(*scores),
-        "drop_interval": _finite(task.drop_interval(targets, before, after)),
+        "drop_interval": _finite(intervals[2]),
     }
 
 
@@ -129,13 +135,16 @@ def _mean(
         name: float(np.mean([task.metric.drop(clean[name], r[name]) for r in damaged]))
         for name in ("reference", "result")
     }
-    drawn = [_draws(task, targets, [pair[k] for pair in answers]) for k in range(2)]
+    interval: tuple[float, float] = UNKNOWN
+    if not task.costly:
+        drawn = [_draws(task, targets, [pair[k] for pair in answers]) for k in range(2)]
+        interval = percentile_interval(drawn[1] - drawn[0])
     return {
         **{name: float(np.mean([r[name] for r in damaged])) for name in ("reference", "result")},
         "reference_lost": lost["reference"],
         "result_lost": lost["result"],
         "more_lost": lost["result"] - lost["reference"],
-        "more_lost_interval": _finite(percentile_interval(drawn[1] - drawn[0])),
+        "more_lost_interval": _finite(interval),
     }
 
 

@@ -71,10 +71,10 @@ def spread_noise(spread: float) -> Callable[[Floats, float, np.random.Generator]
 
 
 IMAGE_CORRUPTIONS = (
-    Corruption("noise", "of the range of pixel values, standard deviation", (0.04, 0.08, 0.16), noise),
-    Corruption("blur", "of the shorter side, standard deviation", (0.015, 0.02, 0.03), blur),
-    Corruption("brighter", "of the range of pixel values", (0.1, 0.2, 0.3), brighter),
-    Corruption("darker", "of the range of pixel values", (0.1, 0.2, 0.3), darker),
+    Corruption("noise", "of the range of pixel values, standard deviation", (0.06, 0.12), noise),
+    Corruption("blur", "of the shorter side, standard deviation", (0.015, 0.03), blur),
+    Corruption("brighter", "of the range of pixel values", (0.15, 0.3), brighter),
+    Corruption("darker", "of the range of pixel values", (0.15, 0.3), darker),
 )
 
 

@@ -249,6 +249,7 @@ class InsightJson(TypedDict, total=False):
 
     groups: list[GroupJson]
     blocks: list[dict[str, Any]]
+    samples: int  # of validation, behind the scores of `reference` and `moves`
     reference: dict[str, Any]
     result: dict[str, Any]
     moves: list[dict[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ def why_of(details: DetailsJson, metric: Metric) -> Why | None:
             {"name": b["block"], "change": f"±{b['loss_change']:.3g}", "stays": "stays" if b["stays"] else "left out"}
             for b in insight.get("blocks", [])
         ],
-        start=_with_interval(start.get("score"), metric, n),
+        start=_with_interval(start.get("score"), metric, insight.get("samples")),
         moves=[_move_row(m, start, details.get("limits", {}), metric) for m in insight.get("moves", [])],
         kinds=[
             {
@@ -96,7 +97,7 @@ def why_of(details: DetailsJson, metric: Metric) -> Why | None:
 def _move_row(move: Mapping[str, Any], start: Mapping[str, Any], limits: Mapping[str, Any], metric: Metric) -> MoveRow:
     alone, without = move.get("alone"), move.get("without")
     text = str(move["move"])
-    short = text if len(text) <= MOVE_TEXT else text[:MOVE_TEXT].rsplit(",", 1)[0] + ", …"
+    short = text if len(text) <= MOVE_TEXT else re.sub(r"[,;][^,;]*$", "", text[:MOVE_TEXT]) + ", …"
     cost = {
         k: units.ratio(start.get(k), (alone or {}).get(k)) for k in ("flash_bytes", "ram_bytes", "macs", "instructions")
     }

@@ -28,12 +28,13 @@ from thumbnet.search.recipe import Context, Recipe
 from thumbnet.search.space import Space
 from thumbnet.targets.target import Target
 from thumbnet.training.head import refit_head
-from thumbnet.training.loop import answered, draw_some, recalibrate
+from thumbnet.training.loop import Images, answered, draw_some, recalibrate
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import LINEAR, restore_names
 
 IMAGES = 192  # training images to measure batch norms and to fit the last layer on
-MOVES = 10  # more moves than these are told by kind, so that the time stays small
+VALIDATION = 500  # at most, spread evenly: beside the search, which judges on all of it, this is to cost little
+MOVES = 8  # more moves than these are told by kind, so that the time stays small
 COSTS = ("flash_bytes", "ram_bytes", "macs", "instructions", "latency_ms")
 SENSELESS = (ThumbnetError, KeyError, ValueError)  # of moves that make no sense without the others
 
@@ -56,7 +57,8 @@ def explain(
     trials: Sequence[Trial],
     chosen: str,
 ) -> dict[str, Any]:
-    """JSON: `groups`, `blocks` (`sensitivity`), `reference`, `result` and `moves` (`effects`), `kinds` (`compared`).
+    """JSON: `groups` and `blocks` (see `sensitivity`), `samples`, `reference`, `result`, `moves` (see `effects`), `kinds`
+    (see `compared`).
 
     `chosen` is the id of the trial that became the result.
     """
@@ -126,7 +128,8 @@ def _width(group: ChannelGroup, left: Mapping[str, int], reference: Graph, resul
 def effects(
     reference: Graph, context: Context, recipe: Recipe, lesson: Lesson, target: Target, limits: Constraints
 ) -> dict[str, Any]:
-    """`reference` and `result`: costs, and the reference's metric and loss. `moves`: of each change of the recipe,
+    """`samples` of validation were looked at. `reference` and `result`: costs, and of the reference metric and loss.
+    `moves`: of each change of the recipe,
 
     - `alone`: applied to the reference and nothing else: its costs, and the metric and the loss on validation, without
       training (batch norms measured again, the last layer fitted), with the drop against the reference treated alike
@@ -152,6 +155,7 @@ def effects(
             }
         )
     return {
+        "samples": len(judge.rows),
         "reference": {**_costs(costs_of(reference, target)), "score": start.score, "loss": start.loss},
         "result": _costs(costs_of(recipe.apply(reference, context), target)),
         "moves": rows,
@@ -191,7 +195,9 @@ def _alone(
     except SENSELESS:
         return None
     metric = judge.task.metric
-    interval = judge.task.drop_interval(judge.targets, start.answers, found.answers)
+    unknown = (-math.inf, math.inf)
+    drop = judge.task.drop_interval
+    interval = unknown if judge.task.costly else drop(judge.targets, start.answers, found.answers)
     return {
         **costs,
         "score": found.score,
@@ -224,7 +230,9 @@ class _Judge:
     def __init__(self, lesson: Lesson) -> None:
         self.lesson = lesson
         self.task: Task = lesson.task
-        wanted = (np.asarray(lesson.val.labels), *lesson.val.further_targets)
+        count = len(lesson.val)
+        self.rows = torch.from_numpy(np.linspace(0, count - 1, min(VALIDATION, count)).round().astype(np.int64))
+        wanted = tuple(np.asarray(y)[self.rows.numpy()] for y in (lesson.val.labels, *lesson.val.further_targets))
         self.targets: Arrays = wanted if len(wanted) > 1 else wanted[0]
 
     def of(self, graph: Graph) -> _Judged:
@@ -236,10 +244,13 @@ class _Judge:
         if self.lesson.teacher is not None:
             refit_head(module, training, chosen, self.lesson.teacher)
         with torch.inference_mode():
-            batches = list(answered(module, validation))
+            batches = list(answered(module, self._some(validation)))
             found = self.task.assess(iter(batches))
-        answers = joined([self.task.answers(b) for b in batches])
-        return _Judged(answers, found.score, found.loss)
+        return _Judged(joined([self.task.answers(b) for b in batches]), found.score, found.loss)
+
+    def _some(self, images: Images) -> Images:
+        further = tuple(x[self.rows] for x in images.further_pixels), tuple(y[self.rows] for y in images.further_labels)
+        return Images(images.pixels[self.rows], images.labels[self.rows], images.preprocessing, *further)
 
 
 # --- what the better candidates have in common

@@ -142,10 +142,10 @@ def make_robustness() -> dict[str, Any]:
     points = []
     for name, unit, severities in (
         ("none", "", (0.0,)),
-        ("noise", "of the range of pixel values, standard deviation", (0.04, 0.08, 0.16)),
-        ("blur", "of the shorter side, standard deviation", (0.015, 0.02, 0.03)),
-        ("brighter", "of the range of pixel values", (0.1, 0.2, 0.3)),
-        ("darker", "of the range of pixel values", (0.1, 0.2, 0.3)),
+        ("noise", "of the range of pixel values, standard deviation", (0.06, 0.12)),
+        ("blur", "of the shorter side, standard deviation", (0.015, 0.03)),
+        ("brighter", "of the range of pixel values", (0.15, 0.3)),
+        ("darker", "of the range of pixel values", (0.15, 0.3)),
     ):
         for k, severity in enumerate(severities):
             before, after = (85.2 - 3.1 * k, 84.1 - 3.4 * k) if severity else (85.2, 84.1)
@@ -200,7 +200,15 @@ def make_insight() -> dict[str, Any]:
     kinds = [{"kind": "skip", "rung": 2, "with": 82.0, "without": 81.2, "with_count": 3, "without_count": 5}]
     blocks = [{"block": "stage5.2", "loss_change": 0.034, "stays": False}]
     begin = {**start, "score": 83.2, "loss": 0.41}
-    return {"groups": groups, "blocks": blocks, "reference": begin, "result": start, "moves": moves, "kinds": kinds}
+    return {
+        "groups": groups,
+        "blocks": blocks,
+        "samples": 266,
+        "reference": begin,
+        "result": start,
+        "moves": moves,
+        "kinds": kinds,
+    }
 
 
 def make_result() -> dict[str, Any]:
