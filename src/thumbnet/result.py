@@ -149,11 +149,14 @@ class Result:
         return table
 
     def _interval(self) -> str:
-        low, high = self.best[f"{self.metric.key}_interval"]
-        if low is None or high is None:
+        unit, digits, key = self.metric.unit, self.metric.digits, f"{self.metric.key}_interval"
+        told = []
+        for of in (self.best, self.baseline):
+            low, high = of.get(key) or (None, None)
+            told.append("" if low is None or high is None else f"{low:.{digits}f}–{high:.{digits}f} {unit}".rstrip())
+        if not told[0]:
             return ""
-        unit, digits = self.metric.unit, self.metric.digits
-        return f", 95 % interval {low:.{digits}f}–{high:.{digits}f} {unit}".rstrip()
+        return f", 95 % interval {told[0]}" + (f" (reference: {told[1]})" if told[1] else "")
 
     def __repr__(self) -> str:
         best, metric = self.best, self.metric

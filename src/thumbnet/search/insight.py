@@ -57,8 +57,8 @@ def explain(
     trials: Sequence[Trial],
     chosen: str,
 ) -> dict[str, Any]:
-    """JSON: `groups` and `blocks` (see `sensitivity`), `samples`, `reference`, `result`, `moves` (see `effects`), `kinds`
-    (see `compared`).
+    """JSON: `groups` and `blocks` (see `sensitivity`), `samples`, `reference`, `result` and `moves` (see `effects`),
+    and `kinds` (see `compared`).
 
     `chosen` is the id of the trial that became the result.
     """
