@@ -23,7 +23,7 @@ from thumbnet.training.images import Images
 from thumbnet.training.loop import answered
 from thumbnet.training.module import GraphModule
 
-SAMPLES = 500  # at most; each is answered once clean and once for every severity of every corruption
+SAMPLES = 1000  # at most; each is answered once clean and once for every severity of every corruption
 RESAMPLES = 200  # of the interval of the mean: each draws for all corruptions at once
 CLEAN = "none"
 UNKNOWN = (-np.inf, np.inf)
