@@ -107,7 +107,7 @@ def table(data: dict[str, Any]) -> str:
     return "\n".join(rows) + (
         f"\n\nSeed {data['seed']}, effort quick; 95 % intervals in brackets; 1 KB = 1024 bytes. The firmware equalled "
         "the integer arithmetic\n"
-        f"byte for byte on {f['proof_images']['value']} test images and extreme inputs{again}.\n"
+        f"byte for byte on {f['proof_images']['value']} images and extreme inputs{again}.\n"
         f"The run took {wall:.1f} minutes and {memory:.1f} GB of memory on {machine['cpus']} cores "
         f"({machine['cpu']}), fine-tuning of the reference\nincluded. `python benchmarks/demo.py` makes these figures."
     )

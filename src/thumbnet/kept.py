@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ class Baseline:
     train_outputs: tuple[torch.Tensor, ...]  # [N, ...] for each output; none where they are too large to keep
     val_accuracy: float  # the task's metric, as everywhere
     costs: Costs  # estimated, for the reference lowered as it is
+    val_interval: tuple[float, float] | None = None  # 95 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,7 @@ class Finished:
     val_accuracy: float  # of the integer network
     costs: Costs
     curves: dict[str, tuple[Point, ...]]
+    val_interval: tuple[float, float] | None = None  # 95 %; None in what an older version kept
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,6 +72,14 @@ def save_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "tensors.safetensors")
+
+
+def save_facts(folder: Path, facts: dict[str, Any]) -> None:
+    write_json_atomic(folder / "facts.json", facts)
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    return dict(read_json(folder / "facts.json"))
 
 
 def save_search(folder: Path, found: tuple[list[Finalist], list[Trial]]) -> None:
@@ -131,6 +142,7 @@ def save_finished(folder: Path, finished: Finished) -> None:
         {
             "id": finished.recipe_id,
             "val_accuracy": finished.val_accuracy,
+            "val_interval": finished.val_interval,
             "costs": asdict(finished.costs),
             "curves": finished.curves,
         },
@@ -146,7 +158,12 @@ def load_finished(folder: Path) -> Finished:
         data["val_accuracy"],
         costs_from_json(data["costs"]),
         {k: tuple(v) for k, v in data["curves"].items()},
+        _pair(data.get("val_interval")),
     )
+
+
+def _pair(values: list[float] | None) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
 
 
 def load_float_graph(run_dir: Path) -> Graph:

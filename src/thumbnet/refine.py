@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from thumbnet.cost import estimate
-from thumbnet.data import Batch, Split
+from thumbnet.data import Batch, Split, Task
+from thumbnet.data.task import Arrays, joined, targets_of
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.integer import simulate
@@ -39,14 +40,15 @@ def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoint
     """The finalist's integer network, with its accuracy on validation."""
     floating, distilled = distil(job, finalist.graph, lesson, checkpoints, progress)
     trained, integer, quantized = quantize(job, floating, lesson, checkpoints, progress)
-    found = job.task.assess(integer_answers(job, integer, job.data.val))
+    score, interval = judged(job.task, integer_answers(job, integer, job.data.val))
     return Finished(
         recipe_id=finalist.recipe_id,
         integer=integer,
         graph=trained,
-        val_accuracy=found.score,
+        val_accuracy=score,
         costs=estimate(join_ports(integer), job.target),
         curves={"search": finalist.curve, "distillation": distilled, "quantization-aware": quantized},
+        val_interval=interval,
     )
 
 
@@ -138,6 +140,17 @@ def integer_answers(job: Job, graph: IntegerGraph, split: Split) -> Iterator[Bat
             tuple(t[rows] for t in targets),
             tuple(_real(graph.tensors[v], part[v]) for v in graph.inputs),
         )
+
+
+def judged(task: Task, batches: Iterable[Batch]) -> tuple[float, tuple[float, float]]:
+    """The task's metric over a split, and its 95 % interval."""
+    targets: list[Arrays] = []
+    answers: list[Arrays] = []
+    for batch in batches:
+        targets.append(targets_of(batch))
+        answers.append(task.answers(batch))
+    wanted, given = joined(targets), joined(answers)
+    return task.score(wanted, given), task.interval(wanted, given)
 
 
 def _real(tensor: QTensor, stored: Int8s) -> torch.Tensor:

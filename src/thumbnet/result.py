@@ -13,6 +13,7 @@ from rich.table import Table
 
 from thumbnet.errors import RunError
 from thumbnet.files import read_json
+from thumbnet.report.insight import robustness_sentence
 from thumbnet.results import Constraints, Metric, Trial, from_key, trial_from_json
 
 _ROWS = (  # label, key, unit, digits
@@ -130,19 +131,25 @@ class Result:
         exact = "bit for bit equal to" if proof["bit_exact"] else "NOT equal to"
         table.caption = (
             f"Integer model, {self.summary['test_images']} test {samples}{interval}. "
-            f"Firmware {exact} the reference arithmetic on {proof['images']} {samples} ({proof['emulator']}). "
+            f"Firmware {exact} the reference arithmetic on {proof['images']} validation {samples} "
+            f"({proof['emulator']}). "
             "1 KB = 1024 bytes. Reference's flash and RAM: estimated for plain int8; Thumbnet's: read from the linked "
             "firmware."
         )
+        if "robustness" in self.summary:
+            table.caption += f"\n{robustness_sentence(self.summary['robustness'], self.metric)}"
         table.caption_justify = "left"
         return table
 
     def _interval(self) -> str:
-        low, high = self.best[f"{self.metric.key}_interval"]
-        if low is None or high is None:
+        unit, digits, key = self.metric.unit, self.metric.digits, f"{self.metric.key}_interval"
+        told = []
+        for of in (self.best, self.baseline):
+            low, high = of.get(key) or (None, None)
+            told.append("" if low is None or high is None else f"{low:.{digits}f}–{high:.{digits}f} {unit}".rstrip())
+        if not told[0]:
             return ""
-        unit, digits = self.metric.unit, self.metric.digits
-        return f", 95 % interval {low:.{digits}f}–{high:.{digits}f} {unit}".rstrip()
+        return f", 95 % interval {told[0]}" + (f" (reference: {told[1]})" if told[1] else "")
 
     def __repr__(self) -> str:
         best, metric = self.best, self.metric

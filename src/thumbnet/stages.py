@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,34 +28,38 @@ from thumbnet.kept import (
     Baseline,
     Finalist,
     Finished,
+    load_facts,
     load_finished,
     load_search,
     load_tensors,
     load_variants,
+    save_facts,
     save_finished,
     save_search,
     save_tensors,
     save_variants,
 )
 from thumbnet.progress import Progress
-from thumbnet.refine import finish, integer_answers, stored_inputs
+from thumbnet.refine import finish, integer_answers, judged, stored_inputs
 from thumbnet.result import Result
 from thumbnet.results import Trial
+from thumbnet.robustness import corruptions_of, robustness
 from thumbnet.runs import RunDirectory
 from thumbnet.search.executors import run_tasks
 from thumbnet.search.feasible import check_feasible, refusal
 from thumbnet.search.halving import search as halve
 from thumbnet.search.importance import importance
+from thumbnet.search.insight import explain
 from thumbnet.search.lesson import Lesson
 from thumbnet.search.propose import Bench, propose
 from thumbnet.search.recipe import Context
 from thumbnet.search.space import Space, explore_space
 from thumbnet.search.variants import Variant, Workshop, teachable, total_steps
 from thumbnet.search.variants import teach as teach_block
-from thumbnet.summary import write_summary
+from thumbnet.summary import Tested, write_summary
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.distill import objective_of, reference_outputs
-from thumbnet.training.loop import Images, answered, assess, draw_some
+from thumbnet.training.loop import Images, answered, draw_some
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import insert_batch_norm
 
@@ -92,12 +97,12 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
             outputs = reference_outputs(
                 module, training, job.task, mirrored=mirrored, on_images=lambda n: stage.advance(n)
             )
-            found = assess(module, validation, job.task)
+            score, interval = judged(job.task, answered(module, validation))
             stage.advance(len(validation))
-        score = {"val": torch.tensor([found.score, found.loss], dtype=torch.float64)}
-        return score | {f"train/{k}": y for k, y in enumerate(outputs)}
+        found = {"val": torch.tensor([score, *interval], dtype=torch.float64)}
+        return found | {f"train/{k}": y for k, y in enumerate(outputs)}
 
-    kept = run.stage("baseline", job.key, compute, save_tensors, load_tensors)
+    kept = run.stage("baseline", f"{job.key}/interval", compute, save_tensors, load_tensors)
     outputs = tuple(kept[f"train/{k}"] for k in range(len(kept) - 1))
     score, metric = float(kept["val"][0]), job.task.metric
     if not outputs:
@@ -110,7 +115,7 @@ def evaluate_reference(job: Job, run: RunDirectory, reference: Graph, progress: 
     )
     if job.limits.metric_limit is not None and metric.drop(job.limits.metric_limit, score) > 0:
         progress.note(f"The limit is {job.limits.bound(metric)}: the reference itself does not reach that.")
-    return Baseline(outputs, score, costs)
+    return Baseline(outputs, score, costs, (float(kept["val"][1]), float(kept["val"][2])))
 
 
 def normalize(job: Job, reference: Graph) -> Graph:
@@ -149,9 +154,10 @@ def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progr
 
 
 def teach(
-    job: Job, run: RunDirectory, space: Space, baseline: Baseline, progress: Progress
-) -> tuple[tuple[Variant, ...], ...]:
-    """What each block can become, and what that costs in accuracy: variants that learned the reference's features."""
+    job: Job, run: RunDirectory, space: Space, context: Context, baseline: Baseline, progress: Progress
+) -> tuple[tuple[tuple[Variant, ...], ...], Context]:
+    """What each block can become, and what that costs in accuracy: variants that learned the reference's features. And
+    the context with what they learned."""
 
     def compute() -> tuple[tuple[Variant, ...], ...]:
         blocks = teachable(space.graph) if job.effort.taught else ()
@@ -163,7 +169,8 @@ def teach(
                 map(tuple, run_tasks(teach_block, workshop, blocks, workers=run.workers, on_step=stage.advance))
             )
 
-    return run.stage("variants", job.key, compute, save_variants, load_variants)
+    variants = run.stage("variants", job.key, compute, save_variants, load_variants)
+    return variants, replace(context, taught={v.name: v.taught for own in variants for v in own})
 
 
 def search(
@@ -176,7 +183,6 @@ def search(
     progress: Progress,
 ) -> tuple[list[Finalist], list[Trial]]:
     """Candidates that fit, halved while they learn."""
-    context = replace(context, taught={v.name: v.taught for own in variants for v in own})
 
     def compute() -> tuple[list[Finalist], list[Trial]]:
         bench = Bench(space, replace(context, taught={}), job.target, job.limits.tightened())
@@ -237,12 +243,34 @@ def select(job: Job, finished: list[Finished], baseline: Baseline, progress: Pro
     return best
 
 
+def insight(
+    job: Job,
+    run: RunDirectory,
+    space: Space,
+    context: Context,
+    baseline: Baseline,
+    trials: list[Trial],
+    best: Finished,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Why this architecture: what matters in the reference, and what each change of the recipe cost and gained."""
+
+    def compute() -> dict[str, Any]:
+        with progress.stage("Explain the architecture", total=1) as stage:
+            lesson = _lesson(job, baseline)
+            found = explain(space, context, lesson, job.target, job.limits, trials, best.recipe_id)
+            stage.advance(1, info=f"{len(found['moves'])} changes")
+            return found
+
+    return run.stage("insight", f"{job.key}/{best.recipe_id}", compute, save_facts, load_facts)
+
+
 def export(job: Job, run: RunDirectory, best: Finished) -> Path:
     """Writes the firmware folder and the TFLite file; returns the folder."""
     preprocessing = job.preprocessing_at(best.shape)
     first = best.integer.tensors[best.integer.inputs[0]]
     graph = join_ports(best.integer)
-    example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, 1))
+    example = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.val, 1))
     expected = simulate.run(graph, example)[graph.outputs[0]]
     files = emit(
         graph,
@@ -265,8 +293,8 @@ def export(job: Job, run: RunDirectory, best: Finished) -> Path:
 
 
 def verify(job: Job, run: RunDirectory, best: Finished, firmware: Path, progress: Progress) -> Proof:
-    """Builds the firmware, runs it on the emulated core over test images, and compares every byte."""
-    inputs = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.test, PROOF_IMAGES))
+    """Builds the firmware, runs it on the emulated core over validation images, and compares every byte."""
+    inputs = joined_inputs(best.integer, stored_inputs(job, best.integer, job.data.val, PROOF_IMAGES))
     np.save(run.path / "proof_inputs.npy", inputs, allow_pickle=False)
 
     def compute() -> Proof:
@@ -294,11 +322,13 @@ def report(
     reference: Graph,
     baseline: Baseline,
     trials: list[Trial],
+    finished: list[Finished],
     best: Finished,
     proof: Proof,
+    insight: dict[str, Any],
     progress: Progress,
 ) -> Result:
-    """Opens the test split, once, and writes result.json, details.json and report.html."""
+    """Opens the test split, which nothing before has seen, and writes result.json, details.json and report.html."""
     test = Images.of(job.data.test, job.preprocessing)
     with progress.stage("Test both networks", total=2) as stage:
         with torch.inference_mode():
@@ -306,7 +336,19 @@ def report(
         stage.advance(1)
         after = [job.task.answers(b) for b in integer_answers(job, best.integer, job.data.test)]
         stage.advance(1)
-    return write_summary(job, run, reference, baseline, trials, best, proof, joined(before), joined(after))
+    tested = Tested(joined(before), joined(after), _robustness(job, run, reference, best, progress))
+    return write_summary(job, run, reference, baseline, trials, finished, best, proof, tested, insight)
+
+
+def _robustness(job: Job, run: RunDirectory, reference: Graph, best: Finished, progress: Progress) -> dict[str, Any]:
+    """Both networks on test samples with noise, blur and other light."""
+
+    def compute() -> dict[str, Any]:
+        conditions = 1 + sum(len(c.severities) for c in corruptions_of(job))
+        with progress.stage("Test with noise, blur and other light", total=conditions) as stage:
+            return robustness(job, reference, best.integer, lambda name: stage.advance(1, info=name))
+
+    return run.stage("robustness", f"{job.key}/{best.integer.digest}", compute, save_facts, load_facts)
 
 
 # --- helpers

@@ -100,10 +100,11 @@ def optimize(
         stages.check_limits(job, graph)  # whether anything can keep them, before the slow stages
         baseline = stages.evaluate_reference(job, run, reference, progress)  # its answers, and what it would need
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
-        variants = stages.teach(job, run, space, baseline, progress)  # what each block can become, learned by itself
+        variants, context = stages.teach(job, run, space, context, baseline, progress)  # what blocks can become
         finalists, trials = stages.search(job, run, space, context, variants, baseline, progress)
         finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
         best = stages.select(job, finished, baseline, progress)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared
-        return stages.report(job, run, reference, baseline, trials, best, proof, progress)
+        insight = stages.insight(job, run, space, context, baseline, trials, best, progress)  # why this architecture
+        return stages.report(job, run, reference, baseline, trials, finished, best, proof, insight, progress)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,19 +33,29 @@ from thumbnet.runs import RunDirectory
 SAMPLES = 24  # test images shown in the report
 
 
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """What the test split told: the task's answers of the reference and of the integer model, and `robustness`."""
+
+    before: Arrays
+    after: Arrays
+    robustness: dict[str, Any]
+
+
 def write_summary(
     job: Job,
     run: RunDirectory,
     reference: Graph,
     baseline: Baseline,
     trials: list[Trial],
+    finished: list[Finished],
     best: Finished,
     proof: Proof,
-    before: Arrays,
-    after: Arrays,
+    tested: Tested,
+    insight: dict[str, Any],
 ) -> Result:
-    """`before` and `after` are the task's answers of the reference and of the integer model on the test split."""
-    summary = _result(job, run, reference, baseline, best, proof, before, after)
+    """Writes `result.json`, `details.json` and the report."""
+    summary = _result(job, run, reference, baseline, best, proof, tested)
     write_json_atomic(run.path / "result.json", summary)
     details = {
         **_story(job, run, summary),
@@ -59,11 +69,15 @@ def write_summary(
             "reference": baseline.val_accuracy,
             "best": best.val_accuracy,
             "best_trial": best.recipe_id,
+            "reference_interval": _known(baseline.val_interval),
+            "best_interval": _known(best.val_interval),
         },
         "curves": [
             {"name": k, "points": [under_key(p, job.task.metric.key) for p in v]} for k, v in best.curves.items()
         ],
-        **_judged(job, before, after),
+        "finalists": [_finalist(f) for f in finished],
+        "insight": insight,
+        **_judged(job, tested.before, tested.after),
         "proof": proof.json(),
         "moves": _moves(trials, best.recipe_id),
     }
@@ -91,9 +105,9 @@ def _result(
     baseline: Baseline,
     best: Finished,
     proof: Proof,
-    before: Arrays,
-    after: Arrays,
+    tested: Tested,
 ) -> dict[str, Any]:
+    before, after = tested.before, tested.after
     wanted = (np.asarray(job.data.test.labels), *job.data.test.further_targets)
     targets = wanted if len(wanted) > 1 else wanted[0]
     metric, score = (
@@ -119,6 +133,7 @@ def _result(
             "latency_ms": baseline.costs.latency_ms,
             "energy_mj": baseline.costs.energy_mj,
             f"val_{metric.key}": baseline.val_accuracy,
+            f"val_{metric.key}_interval": _known(baseline.val_interval),
         },
         "best": {
             **_scored(job.task, targets, after, score["best"]),
@@ -136,10 +151,12 @@ def _result(
             "energy_mj": energy_mj(milliseconds, job.target),
             "input": list(best.size),
             f"val_{metric.key}": best.val_accuracy,
+            f"val_{metric.key}_interval": _known(best.val_interval),
         },
         "drop_points" if metric.in_points else "drop": drop,
         "drop_interval": _finite(job.task.drop_interval(targets, before, after)),
         "test_images": len(job.data.test),
+        "robustness": tested.robustness,
         "proof": {
             "images": measured["images"],
             "bit_exact": measured["bit_exact"],
@@ -164,6 +181,21 @@ def _scored(task: Task, targets: Arrays, answers: Arrays, score: float) -> dict[
 def _finite(interval: tuple[float, float]) -> list[float | None]:
     """As JSON has it: null where an end is unknown, as with a single sample."""
     return [v if math.isfinite(v) else None for v in interval]
+
+
+def _known(interval: tuple[float, float] | None) -> list[float | None] | None:
+    return None if interval is None else _finite(interval)
+
+
+def _finalist(finished: Finished) -> dict[str, Any]:
+    """A network that was trained to the end: its integer form on validation."""
+    return {
+        "id": finished.recipe_id,
+        "score": finished.val_accuracy,
+        "interval": _known(finished.val_interval),
+        "flash_bytes": finished.costs.flash_bytes,
+        "ram_bytes": finished.costs.ram_bytes,
+    }
 
 
 def _story(job: Job, run: RunDirectory, summary: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def outputs_of(graph: Graph) -> torch.Tensor:
 def test_the_table_names_each_move_by_its_kind_and_some_network_allows_it(kind: str) -> None:
     assert MOVES[kind].kind == kind
     allowed = any(MOVES[kind].options(forms(name)[0]) for name in NETWORKS)
-    assert allowed == (kind != "taught")  # a graph alone does not tell what was taught: tests/unit/search/test_variants.py
+    assert allowed == (
+        kind != "taught"
+    )  # a graph alone does not tell what was taught: tests/unit/search/test_variants.py
 
 
 @pytest.mark.parametrize("kind", MOVES)

@@ -74,6 +74,11 @@ class Task(ABC):
         return False
 
     @property
+    def costly(self) -> bool:
+        """Whether a call of the metric may take long, so that only the main figures get an interval by resampling."""
+        return False
+
+    @property
     @abstractmethod
     def metric(self) -> Metric:
         """What `score` measures."""

@@ -47,6 +47,31 @@ class BestResult(TypedDict, total=False):
     energy_mj: float | None  # estimated; None where the board has no figure
 
 
+class CorruptedJson(TypedDict):
+    """Both networks on test samples damaged in one way; the first has the corruption "none"."""
+
+    corruption: str
+    severity: float
+    unit: str
+    reference: float
+    reference_interval: list[float | None]
+    result: float
+    result_interval: list[float | None]
+    drop: float
+    drop_interval: list[float | None]
+
+
+class RobustnessJson(TypedDict):
+    """`thumbnet.robustness.robustness`."""
+
+    samples: int
+    of: int
+    seed: int
+    kind: str
+    points: list[CorruptedJson]
+    mean: dict[str, Any]
+
+
 class ResultJson(TypedDict, total=False):
     task: str
     metric: dict[str, Any]  # key, name, unit, higher_is_better, digits; accuracy where it is missing
@@ -56,6 +81,7 @@ class ResultJson(TypedDict, total=False):
     drop: float  # for others, in the metric's unit
     drop_interval: list[float]  # low, high; 95 %
     test_images: int
+    robustness: RobustnessJson
     proof: dict[str, Any]
     agreement: dict[str, Any] | None  # of the import: runtime, difference, tolerance, random, real (inputs compared)
     seed: int
@@ -170,6 +196,8 @@ class ValidationJson(TypedDict, total=False):
     reference: float
     best: float
     best_trial: str  # id of the trial that became the result
+    reference_interval: list[float | None] | None  # 95 %
+    best_interval: list[float | None] | None
 
 
 class CurveJson(TypedDict):
@@ -200,6 +228,39 @@ class StageJson(TypedDict, total=False):
     note: str
 
 
+class FinalistJson(TypedDict):
+    """A network trained to the end; its integer form on validation."""
+
+    id: str
+    score: float
+    interval: list[float | None] | None  # 95 %
+    flash_bytes: int
+    ram_bytes: int
+
+
+class GroupJson(TypedDict):
+    """A channel group; percentages of importance (see `thumbnet.search.insight.sensitivity`)."""
+
+    group: str
+    share: float
+    per_channel: float
+    before: int
+    after: int
+    kept: float
+
+
+class InsightJson(TypedDict, total=False):
+    """`thumbnet.search.insight.explain`."""
+
+    groups: list[GroupJson]
+    blocks: list[dict[str, Any]]
+    samples: int  # of validation, behind the scores of `reference` and `moves`
+    reference: dict[str, Any]
+    result: dict[str, Any]
+    moves: list[dict[str, Any]]
+    kinds: list[dict[str, Any]]
+
+
 class DetailsJson(TypedDict, total=False):
     title: str
     command: str
@@ -221,6 +282,8 @@ class DetailsJson(TypedDict, total=False):
     provenance: dict[str, Any]
     story: list[StageJson]
     moves: list[str]
+    finalists: list[FinalistJson]
+    insight: InsightJson
 
 
 def read_run(run_dir: Path) -> tuple[ResultJson, DetailsJson]:

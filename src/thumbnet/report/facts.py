@@ -12,7 +12,7 @@ from thumbnet.results import Metric
 Fact = tuple[str, str]
 
 PROOF_LABELS = {
-    "images": "Test images run on the emulated core",
+    "images": "Real inputs run on the emulated core",
     "extreme_vectors": "Extreme inputs run on the emulated core",
     "compared_bytes": "Output bytes compared",
     "mismatches": "Bytes that differ",
@@ -64,7 +64,7 @@ def proof_verdict(result: ResultJson, details: DetailsJson) -> tuple[bool, str] 
     if "bit_exact" not in proof:
         return None
     images = proof.get("images")
-    over = f" on {images:,} test {Metric.of(result).samples}" if isinstance(images, int) else ""
+    over = f" on {images:,} {Metric.of(result).samples}" if isinstance(images, int) else ""
     extremes = proof.get("extreme_vectors")
     if over and isinstance(extremes, int) and extremes:
         over += f" and {extremes:,} extreme inputs"

@@ -28,6 +28,7 @@ from thumbnet.report.figures import (
     layer_pairs,
     pareto,
 )
+from thumbnet.report.intervals import wilson_interval
 from thumbnet.results import Metric
 
 SAMPLE_BYTES = 1_200_000  # of base64 in one report
@@ -141,6 +142,13 @@ def _point(trial: TrialJson, key: str, chosen: str | None, metric: Metric) -> Po
     return Point(costs.get(key, 0), accuracy, feasible, said, bool(chosen) and trial.get("id") == chosen)
 
 
+def _interval(value: float | None, metric: Metric, samples: int | None) -> str:
+    """Of an accuracy on validation; "" for other metrics, whose interval the score alone does not tell."""
+    if value is None or metric.key != "accuracy" or not samples:
+        return ""
+    return units.span(wilson_interval(value, samples), metric)
+
+
 def trial_rows(details: DetailsJson, metric: Metric) -> list[dict[str, str]]:
     """The trials as a table, best first."""
     sign = -1.0 if metric.higher_is_better else 1.0
@@ -159,12 +167,30 @@ def trial_rows(details: DetailsJson, metric: Metric) -> list[dict[str, str]]:
                 "reason": trial.get("reason", ""),
                 "rung": str(trial.get("rung", 0)),
                 "score": units.measured(_score(trial, metric), metric),
+                "interval": _interval(_score(trial, metric), metric, details.get("data", {}).get("val")),
                 "flash": units.size(costs.get("flash_bytes")),
                 "ram": units.size(costs.get("ram_bytes")),
                 "macs": units.count(costs.get("macs")),
             }
         )
     return rows
+
+
+def finalist_rows(details: DetailsJson, metric: Metric) -> list[dict[str, str]]:
+    """The networks trained to the end, the chosen one first."""
+    chosen = details.get("validation", {}).get("best_trial")
+    found = sorted(details.get("finalists", []), key=lambda f: f["id"] != chosen)
+    return [
+        {
+            "id": f["id"],
+            "score": units.measured(f["score"], metric),
+            "interval": units.span(f["interval"], metric),
+            "flash": units.size(f["flash_bytes"]),
+            "ram": units.size(f["ram_bytes"]),
+            "chosen": "chosen" if f["id"] == chosen else "",
+        }
+        for f in found
+    ]
 
 
 @dataclass(frozen=True)

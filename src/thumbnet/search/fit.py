@@ -116,7 +116,7 @@ class Fitter:
         self.target = target
         self.limits = limits
         # Slicing millions of weights hundreds of times would take minutes: costs depend on shapes alone.
-        self.bare = _weightless(restore_names(clean(space.graph)))
+        self.bare = weightless(restore_names(clean(space.graph)))
         self.inner = _inner(space)
         self._known = frozenset(g.id for g in space.groups)
         self._names = {g.id.removesuffix(LINEAR): g.id for g in space.groups}
@@ -220,7 +220,7 @@ class Fitter:
             graph = truncate(graph, shape.cut)
         if shape.grey:
             graph = GreyInput().apply(graph, self.context)
-        graph = _weightless(graph)  # what moves made, too: a new head's zeros, say, would suit cheaper kernels
+        graph = weightless(graph)  # what moves made, too: a new head's zeros, say, would suit cheaper kernels
         if shape.resolution is not None:
             graph = SetResolution(*shape.resolution).apply(graph, self.context)
         order = {n.name: k / max(1, len(graph.nodes) - 1) for k, n in enumerate(graph.nodes)}
@@ -314,7 +314,7 @@ class Fitter:
         return widths
 
 
-def _weightless(graph: Graph) -> Graph:
+def weightless(graph: Graph) -> Graph:
     """The graph with weights of the same shapes that take no memory.
 
     They are spread as trained ones (He et al. 2015, equation 10): kernels are chosen by how large sums can get, too.
@@ -395,4 +395,4 @@ def _round_down(width: int) -> int:
     return max(STEP, width // step * step)
 
 
-__all__ = ["Fitted", "Fitter", "Plan", "Shape"]
+__all__ = ["Fitted", "Fitter", "Plan", "Shape", "weightless"]

@@ -138,6 +138,79 @@ def _samples(rng: random.Random) -> list[dict[str, Any]]:
     return samples
 
 
+def make_robustness() -> dict[str, Any]:
+    points = []
+    for name, unit, severities in (
+        ("none", "", (0.0,)),
+        ("noise", "of the range of pixel values, standard deviation", (0.06, 0.12)),
+        ("blur", "of the shorter side, standard deviation", (0.015, 0.03)),
+        ("brighter", "of the range of pixel values", (0.15, 0.3)),
+        ("darker", "of the range of pixel values", (0.15, 0.3)),
+    ):
+        for k, severity in enumerate(severities):
+            before, after = (85.2 - 3.1 * k, 84.1 - 3.4 * k) if severity else (85.2, 84.1)
+            points.append(
+                {
+                    "corruption": name,
+                    "severity": severity,
+                    "unit": unit,
+                    "reference": before,
+                    "reference_interval": [before - 3.2, before + 2.9],
+                    "result": after,
+                    "result_interval": [after - 3.2, after + 2.9],
+                    "drop": before - after,
+                    "drop_interval": [before - after - 2.0, before - after + 2.0],
+                }
+            )
+    mean = {"reference": 82.1, "result": 80.7, "reference_lost": 3.1, "result_lost": 3.4, "more_lost": 0.3}
+    return {
+        "samples": 528,
+        "of": 528,
+        "seed": 0,
+        "kind": "measured",
+        "points": points,
+        "mean": {**mean, "more_lost_interval": [-0.8, 1.5]},
+    }
+
+
+def make_insight() -> dict[str, Any]:
+    rng = random.Random(3)
+    groups = []
+    for stage, (full, depth, _) in enumerate(BLOCKS, 1):
+        for i in range(depth):
+            after = 0 if (stage, i) in ((5, 2), (6, 3)) else max(4, int(full * rng.uniform(0.2, 0.9)) // 4 * 4)
+            share = {"group": f"stage{stage}.{i}.expand", "share": rng.uniform(0.2, 12)}
+            groups.append({**share, "per_channel": 4 ** rng.uniform(-2, 1.5), "before": 6 * full, "after": after})
+            groups[-1]["kept"] = 100.0 if after == 6 * full else 70.0 * bool(after)
+    start = {"flash_bytes": 3_400_000, "ram_bytes": 300_000, "macs": 385_000_000, "instructions": 590_000_000}
+    start |= {"latency_ms": 9_000.0}
+    alone = {**start, "flash_bytes": 1_200_000, "score": 71.2, "loss": 0.6, "drop": 12.0, "drop_interval": [8.1, 16.0]}
+    without = {**start, "flash_bytes": 402_000, "ram_bytes": 90_000, "violations": {"flash_bytes": 1.53}}
+    moves = [
+        {"move": "input 80 × 80", "kind": "resolution", "count": 1, "alone": alone, "without": without},
+        {"move": "without block stage5.2", "kind": "skip", "count": 1, "alone": alone, "without": None},
+        {
+            "move": "widths " + ", ".join(f"stage{k}.0.expand → 16" for k in range(1, 8)),
+            "kind": "widths",
+            "count": 1,
+            "alone": None,
+            "without": {**without, "violations": {}},
+        },
+    ]
+    kinds = [{"kind": "skip", "rung": 2, "with": 82.0, "without": 81.2, "with_count": 3, "without_count": 5}]
+    blocks = [{"block": "stage5.2", "loss_change": 0.034, "stays": False}]
+    begin = {**start, "score": 83.2, "loss": 0.41}
+    return {
+        "groups": groups,
+        "blocks": blocks,
+        "samples": 266,
+        "reference": begin,
+        "result": start,
+        "moves": moves,
+        "kinds": kinds,
+    }
+
+
 def make_result() -> dict[str, Any]:
     return {
         "reference": {"accuracy": 85.2, "size_bytes": 13_600_000, "parameters": 3_373_570, "macs": 385_000_000},
@@ -157,6 +230,7 @@ def make_result() -> dict[str, Any]:
         "drop_points": 1.1,
         "drop_interval": [-0.9, 3.1],
         "test_images": 528,
+        "robustness": make_robustness(),
         "proof": {"images": 64, "bit_exact": True, "emulator": "unicorn 2.1.4"},
         "seed": 0,
         "wall_seconds": 512.4,
@@ -253,6 +327,11 @@ def make_details() -> dict[str, Any]:
             {"stage": "Quantization-aware training", "seconds": 88.0, "note": "200 steps"},
             {"stage": "Verify", "seconds": 21.7, "note": "64 images"},
         ],
+        "finalists": [
+            {"id": "c05", "score": 83.5, "interval": [78.6, 87.4], "flash_bytes": 240_000, "ram_bytes": 90_000},
+            {"id": chosen["id"], "score": 84.2, "interval": [79.4, 88.1], "flash_bytes": 250_112, "ram_bytes": 91_648},
+        ],
+        "insight": make_insight(),
         "moves": [
             "input 80×80",
             "skip stage5.2",

@@ -124,7 +124,7 @@ def test_the_proof_claims_tflite_micro_only_where_it_ran(result: dict[str, Any],
 
     assert verdict()[0]
     assert "tflite-micro" in verdict()[1]
-    assert "64 test images and 8 extreme inputs" in verdict()[1]
+    assert "64 images and 8 extreme inputs" in verdict()[1]
     details["proof"]["tflm_equal"] = None
     assert verdict()[0]
     assert "tflite-micro" not in verdict()[1]

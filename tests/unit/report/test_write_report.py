@@ -18,10 +18,12 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 HEADINGS = {
     "Before and after": ("limits", "result"),
     "The search": ("trials",),
+    "Why this network": ("insight",),
     "Layer by layer": ("best_layers",),
     "The arena": ("arena",),
     "Training": ("curves",),
     "What is mistaken for what": ("confusion",),
+    "Noise, blur and other light": ("robustness",),
     "Test images and both answers": ("samples",),
     "The proof": ("proof",),
     "What took how long": ("story",),
@@ -67,9 +69,9 @@ def test_holds_every_section(run_dir: Path) -> None:
     assert path == run_dir / "report.html"
     page = Page(path.read_text())
     assert page.headings == list(HEADINGS)
-    assert page.tags.count("svg") == 11
+    assert page.tags.count("svg") == 16
     numbers = [int(n) for n in re.findall(r"Figure (\d+)\.", " ".join(page.text))]
-    assert numbers == list(range(1, 12))
+    assert numbers == list(range(1, 17))
 
 
 def test_is_one_small_file_without_requests_or_scripts(run_dir: Path) -> None:
@@ -93,8 +95,8 @@ def test_same_input_same_bytes(run_dir: Path) -> None:
 def test_works_from_the_result_alone(tmp_path: Path, result: dict[str, Any]) -> None:
     (tmp_path / "result.json").write_text(json.dumps(result))
     page = Page(write_report(tmp_path).read_text())
-    assert page.headings == ["Before and after", "The proof", "Provenance"]
-    assert "svg" not in page.tags
+    assert page.headings == ["Before and after", "Noise, blur and other light", "The proof", "Provenance"]
+    assert page.tags.count("svg") == 4
 
 
 def test_works_from_an_empty_result() -> None:
@@ -107,6 +109,8 @@ def test_works_from_an_empty_result() -> None:
 def test_anything_may_be_missing(key: str, result: dict[str, Any], details: dict[str, Any]) -> None:
     for gone in HEADINGS.get(key, (key,)):
         details.pop(gone, None)
+        if gone == "robustness":
+            del result[gone]
     if key == "The proof":
         del result["proof"]
     headings = Page(render(result, details)).headings

@@ -104,6 +104,10 @@ class Owned(Task):
         return self.base.name
 
     @property
+    def costly(self) -> bool:
+        return self.own_metric is not None
+
+    @property
     def spatial(self) -> bool:
         return self.base.spatial
 

@@ -71,9 +71,9 @@ class Scale:
 
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round values (1, 2, 5 × 10^k) within the range."""
-    if not high - low > 1e-300:  # a power of ten beneath it could not be told from 0
-        return [low]
     raw = (high - low) / max(count, 1)
+    if not raw > 1e-300:  # no range, or one whose steps a float cannot tell
+        return [low]
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
