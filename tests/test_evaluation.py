@@ -30,11 +30,13 @@ from thumbnet.report.insight import robustness_sentence
 from thumbnet.report.report import render
 from thumbnet.result import Result
 from thumbnet.search import efforts
+from thumbnet.targets import limits_on, load_target
 from thumbnet.training.images import Images
 from thumbnet.training.loop import predict
 from thumbnet.training.module import GraphModule
 
 pytestmark = [pytest.mark.emulation, pytest.mark.slow]
+BOARD = load_target("nrf52840")
 HIDDEN = {"source", "labels", "further_inputs", "further_targets", "_resized", "images"}
 
 
@@ -76,7 +78,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(stages, "load_reference", close)
     monkeypatch.setattr(stages, "report", unseal)
-    monkeypatch.setitem(efforts.EFFORTS, "quick", efforts.Effort(6, ((4, 6), (2, 12)), 2, 2, 2, 64))
+    monkeypatch.setitem(efforts.EFFORTS, "quick", efforts.Effort(6, ((4, 0.3), (2, 0.6)), 2, 2, 20, 0.5, 64, 4))
     yield heard
     Sealed.closed = False
 
@@ -167,7 +169,7 @@ def job_of(data: Dataset) -> Job:
     torch.manual_seed(0)
     network = Separable().eval()
     return Job.of(
-        *(network, data, "nrf52840", None, None, None, None, None, "quick", 0),
+        *(network, data, BOARD, limits_on(BOARD), "quick", 0),
         *((32, 32), (127 / 255,), (128 / 255,), None, None),
     )
 
@@ -185,7 +187,7 @@ def test_what_is_no_image_gets_noise_alone() -> None:
     x = np.random.default_rng(0).normal(0, 2, (40, 6)).astype(np.float32)
     data = load_data({"x": x, "y": np.arange(40) % 2})
     network = torch.nn.Linear(6, 2).eval()
-    job = Job.of(network, data, "nrf52840", *[None] * 5, "quick", 0, *[None] * 5)
+    job = Job.of(network, data, BOARD, limits_on(BOARD), "quick", 0, *[None] * 5)
     (noise,) = robust.corruptions_of(job)
     assert noise.name == "noise"
     assert noise.unit == "of the standard deviation of the training inputs"
@@ -204,7 +206,7 @@ def test_a_metric_of_ones_own_is_not_called_thousands_of_times() -> None:
     data = stripes(96, 32)
     torch.manual_seed(0)
     job = Job.of(
-        *(Separable().eval(), data, "nrf52840", None, None, None, None, None, "quick", 0),
+        *(Separable().eval(), data, BOARD, limits_on(BOARD), "quick", 0),
         *((32, 32), (127 / 255,), (128 / 255,), None, None, None, None, right),
     )
     graph = clean(job.graph)
