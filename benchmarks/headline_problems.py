@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import nn
 
 from thumbnet.data import Augmentation, Dataset, Preprocessing, dataset_from_arrays, load_data
 from thumbnet.errors import DataError
-from thumbnet.files import write_bytes_atomic
+from thumbnet.files import write_bytes_atomic, write_json_atomic
 from thumbnet.progress import Progress
 from thumbnet.training.checkpoint import Checkpoint
 from thumbnet.training.distill import CrossEntropy
@@ -29,7 +30,7 @@ from thumbnet.training.loop import Images, Schedule, accuracy, draw_some, predic
 from thumbnet.version import __version__
 
 SHARED = "THUMBNET_SHARED"
-TRAIN_SHEETS, VAL_SHEETS, TEST_SHEETS = range(0, 20), range(20, 23), range(0, 10)  # of 1,000 images each
+TRAIN_SHEETS, VAL_SHEETS, TEST_SHEETS = range(20), range(20, 23), range(10)  # of 1,000 images each
 EPOCHS, BATCH, RATE = 8, 32, 5e-4  # of the references' fine-tuning
 FROZEN = 11  # layers of MobileNetV1 that keep their ImageNet weights, up to 20 × 20 × 256: most time, least change
 NORM_IMAGES = 128
@@ -134,6 +135,7 @@ def fine_tuned_mobilenet(problem: Problem, data: Dataset, folder: Path, seed: in
     validation = Images.of(data.val, problem.preprocessing(data))
     steps = EPOCHS * (len(training) // BATCH)
     checkpoint = Checkpoint(path.with_suffix(".unfinished"), key=f"{path.name}/{__version__}/{steps}")
+    started, resumed = time.monotonic(), checkpoint.load() is not None
     with progress.stage("Fine-tune the reference", total=steps) as stage:
         train(
             network,
@@ -148,6 +150,8 @@ def fine_tuned_mobilenet(problem: Problem, data: Dataset, folder: Path, seed: in
         )
     write_bytes_atomic(path, save({k: v.contiguous() for k, v in network.state_dict().items()}))
     checkpoint.path.unlink(missing_ok=True)
+    seconds = None if resumed else round(time.monotonic() - started, 1)
+    write_json_atomic(folder / f"reference-seed{seed}.json", {"seconds": seconds})
     return network.eval()
 
 
