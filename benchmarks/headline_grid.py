@@ -104,7 +104,10 @@ def _short_training(
     trial: Any,
     count: Callable[[int], None],
 ) -> float:
-    """Validation loss after `steps` steps; `count` hears of each. Raises `optuna.TrialPruned` where the study gives the trial up."""
+    """Validation loss after `steps` steps, of each of which `count` hears.
+
+    Raises `optuna.TrialPruned` where the study gives the trial up.
+    """
     training, validation = lesson.images(size)
     losses: list[float] = []
 

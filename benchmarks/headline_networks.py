@@ -91,7 +91,7 @@ class MobileNetV1(nn.Module):
 
 
 def mobilenet_v1(arrays: Arrays, classes: int, images: torch.Tensor, frozen: int = 0) -> MobileNetV1:
-    """The backbone of `arrays` with a new last layer, its function that of the file for inputs of one or three channels.
+    """The backbone of `arrays` with a new last layer, for inputs of one or three channels; its function is the file's.
 
     The file holds folded batch norms. They are put back with the statistics measured on `images` (float32 [N, C, H, W],
     preprocessed), so that the function stays what it was. Fresh batch norms would re-normalize every channel and throw
@@ -162,7 +162,7 @@ def _option_a(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
 
 
 class CifarResNet(nn.Module):
-    """He et al. 2015 for CIFAR: `blocks` basic blocks in each of three stages of `width`, 2 and 4 × `width` channels."""
+    """He et al. 2015 for CIFAR: `blocks` basic blocks in each of three stages; the first has `width` channels."""
 
     def __init__(self, blocks: int, classes: int = 10, width: int = 16) -> None:
         super().__init__()

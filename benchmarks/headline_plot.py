@@ -27,7 +27,7 @@ polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .bar { strok
 
 
 def accuracy_against_flash(data: Mapping[str, Any], title: str) -> str:
-    """Means over seeds with their 95 % intervals over images; the float reference as a dashed line. "" for no points."""
+    """Means over seeds with their 95 % intervals over images; the reference is dashed. "" for no points."""
     every = rows(data)
     shown = [r for r in every if r["method"] in ("thumbnet", *BASELINES) and "accuracy" in r]
     if not shown:

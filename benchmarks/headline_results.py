@@ -56,7 +56,7 @@ def figures_of(cell: Cell) -> list[dict[str, Any]]:
     n = cell["test_images"]
     for name, unit in (("accuracy", "%"), ("drop", "points")):
         if name in cell:
-            against = cell["reference"]["accuracy"] if name == "accuracy" else None
+            against = cell["reference"].get("accuracy") if name == "accuracy" else None
             add(name, cell[name], unit, "measured", against, n)
             for side, value in zip(("low", "high"), cell[f"{name}_interval"], strict=True):
                 add(f"{name}_{side}", value, unit, "measured", None, n)
