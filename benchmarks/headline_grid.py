@@ -7,11 +7,11 @@ and its median rule prunes. The best one goes on learning with the steps that ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from headline_setting import NothingFitsError, Setting, Size, nearest_miss
+from headline_setting import Setting, Size
 from torch import nn
 
 from thumbnet.errors import UsageError
@@ -55,10 +55,9 @@ def _tune(setting: Setting, steps: int) -> Tuned:
     """Raises `NothingFitsError` where there is none at any resolution."""
     optuna = _optuna()
     fitting = {size: setting.widest(size) for size in setting.resolutions()}
-    widest = {f"{s[0]}x{s[1]}": (s, f) for s, f in fitting.items() if f is not None}
+    widest = {f"{s[0]}x{s[1]}": (s, w) for s, w in fitting.items() if w is not None}
     if not widest:
-        smallest = setting.resolutions()[-1]
-        raise NothingFitsError(f"The narrowest needs {nearest_miss(setting.over(setting.narrowed(0.0, smallest)))}.")
+        raise setting.too_large()
     lesson, per_trial = setting.lesson, max(EVALUATIONS, int(steps * SHARE) // TRIALS)
     known: dict[tuple[str, float], float | None] = {}  # None: pruned
     best: list[tuple[float, GraphModule, str]] = []
@@ -71,8 +70,8 @@ def _tune(setting: Setting, steps: int) -> Tuned:
             if (loss := known[name, share]) is None:
                 raise optuna.TrialPruned
             return loss
-        size, fraction = widest[name]
-        module = setting.inherited(setting.narrowed(fraction * share, size), lesson)
+        size, width = widest[name][0], replace(widest[name][1], fraction=widest[name][1].fraction * share)
+        module = setting.inherited(setting.narrowed(width, size), lesson)
 
         def count(step: int) -> None:
             nonlocal spent
@@ -80,7 +79,7 @@ def _tune(setting: Setting, steps: int) -> Tuned:
 
         known[name, share] = None
         loss = known[name, share] = _short_training(module, lesson, size, setting, per_trial, trial, count)
-        best.append((loss, module, f"widths × {fraction * share:.3f} at {size[0]} × {size[1]}"))
+        best.append((loss, module, f"{width} at {size[0]} × {size[1]}"))
         return loss
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headline_grid import tuned
 from headline_pruning import pruned
-from headline_setting import NothingFitsError, Setting, Size, batches, nearest_miss
+from headline_setting import Setting, Size, Width, batches
 
 import thumbnet
 from thumbnet.graph.graph import Graph
@@ -80,35 +80,33 @@ def by_ptq(setting: Setting, folder: Path, steps: int) -> Outcome:
 
 def by_uniform_width(setting: Setting, folder: Path, steps: int) -> Outcome:
     """All widths times one factor, channels and weights by importance; then distillation as Thumbnet's finalists."""
-    fraction, size, graph = widest_uniform(setting)
+    width, size, graph = widest_uniform(setting)
     with RunDirectory.open(folder, identity(setting, steps), setting.progress) as run:
         module = setting.inherited(graph, setting.lesson)
         integer = setting.finished(module, steps, run)
-    return Outcome(integer, steps, f"widths × {fraction:.3f} at {size[0]} × {size[1]}")
+    return Outcome(integer, steps, f"{width} at {size[0]} × {size[1]}")
 
 
-def widest_uniform(setting: Setting) -> tuple[float, Size, Graph]:
+def widest_uniform(setting: Setting) -> tuple[Width, Size, Graph]:
     """The widest network that any resolution allows, at the largest resolution that allows it.
 
     Flash hardly depends on the resolution, so this uses all of it; where RAM does not hold the images, they shrink.
     """
     fitting = {size: setting.widest(size) for size in setting.resolutions()}
-    known = {size: f for size, f in fitting.items() if f is not None}
+    known = {size: width for size, width in fitting.items() if width is not None}
     if not known:
-        smallest = setting.resolutions()[-1]
-        raise NothingFitsError(f"The narrowest needs {nearest_miss(setting.over(setting.narrowed(0.0, smallest)))}.")
-    graphs = {size: setting.narrowed(f, size) for size, f in known.items()}
+        raise setting.too_large()
+    graphs = {size: setting.narrowed(width, size) for size, width in known.items()}
     size = max(graphs, key=lambda s: (graphs[s].parameters, s))
     return known[size], size, graphs[size]
 
 
 def by_pruning(setting: Setting, folder: Path, steps: int) -> Outcome:
     """torch-pruning's global magnitude pruning, fine-tuned on labels."""
-    ratio, graph, lesson = pruned(setting)
+    found, lesson = pruned(setting)
     with RunDirectory.open(folder, identity(setting, steps), setting.progress) as run:
-        integer = setting.finished(setting.inherited(graph, lesson), steps, run, lesson)
-    size = graph.inputs[0].shape[1:]
-    return Outcome(integer, steps, f"ratio {ratio:.3f} at {size[0]} × {size[1]}")
+        integer = setting.finished(setting.inherited(found.graph, lesson), steps, run, lesson)
+    return Outcome(integer, steps, str(found))
 
 
 def by_grid(setting: Setting, folder: Path, steps: int) -> Outcome:

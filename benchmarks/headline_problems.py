@@ -31,7 +31,7 @@ from thumbnet.version import __version__
 
 SHARED = "THUMBNET_SHARED"
 TRAIN_SHEETS, VAL_SHEETS, TEST_SHEETS = range(20), range(20, 23), range(10)  # of 1,000 images each
-EPOCHS, BATCH, RATE = 8, 32, 5e-4  # of the references' fine-tuning
+BATCH, RATE = 32, 5e-4  # of the references' fine-tuning
 FROZEN = 11  # layers of MobileNetV1 that keep their ImageNet weights, up to 20 × 20 × 256: most time, least change
 NORM_IMAGES = 128
 
@@ -53,6 +53,7 @@ class Problem:
     flash_kb: tuple[int, ...]
     seeds: Mapping[int, int] = field(default_factory=dict)
     ram_kb: int = 64
+    epochs: int = 8  # of the reference's fine-tuning
     target: str = "nrf52840"
 
     def preprocessing(self, data: Dataset) -> Preprocessing:
@@ -133,7 +134,7 @@ def fine_tuned_mobilenet(problem: Problem, data: Dataset, folder: Path, seed: in
         network.load_state_dict(load_file(path))
         return network.eval()
     validation = Images.of(data.val, problem.preprocessing(data))
-    steps = EPOCHS * (len(training) // BATCH)
+    steps = problem.epochs * (len(training) // BATCH)
     checkpoint = Checkpoint(path.with_suffix(".unfinished"), key=f"{path.name}/{__version__}/{steps}")
     started, resumed = time.monotonic(), checkpoint.load() is not None
     with progress.stage("Fine-tune the reference", total=steps) as stage:
@@ -192,6 +193,7 @@ PROBLEMS = {
             load=magnetic,
             reference=fine_tuned_mobilenet,
             flash_kb=(144, 72, 36),
+            epochs=20,  # it is half as large
             **_GREY,  # type: ignore[arg-type]
         ),
     )

@@ -1,18 +1,19 @@
 """Global magnitude pruning as users of torch-pruning (1.6) do it, to the limits of a cell.
 
 The module is pruned at one global ratio, found by bisection under exact costs, and fine-tuned on labels alone. Two
-favours: every layer keeps its 4 strongest channels (torch-pruning leaves a layer whole where all its channels would
-fall, which then is the largest of the network), and batch norms are measured anew before training.
+favours: each layer keeps its strongest channels, as many as the rounding needs (torch-pruning leaves a layer whole if
+all its channels would fall), and batch norms are measured anew before training.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from headline_setting import CHANNELS, FRACTIONS, NothingFitsError, Setting, Size, nearest_miss, resized
+from headline_setting import FRACTIONS, NothingFitsError, Setting, Size, chosen, resized
 from torch import nn
 
 from thumbnet import stages
@@ -24,35 +25,50 @@ from thumbnet.search.halving import Lesson
 from thumbnet.training.distill import CrossEntropy
 
 
-def pruned(setting: Setting) -> tuple[float, Graph, Lesson]:
-    """The ratio, the pruned network with batch norms, and what it learns from.
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A module pruned at this ratio, as a graph at the largest resolution that keeps the limits."""
 
-    The lowest ratio that keeps the limits at any resolution; of resolutions, the largest that allows it.
-    """
+    ratio: float
+    step: int  # widths are multiples of it
+    size: Size
+    graph: Graph
+
+    def __str__(self) -> str:
+        return f"ratio {self.ratio:.3f} in steps of {self.step} at {self.size[0]} × {self.size[1]}"
+
+
+def pruned(setting: Setting) -> tuple[Pruned, Lesson]:
+    """What fits with the lowest ratio, with batch norms, and what it learns from."""
+    found = chosen(lambda step: _at_lowest_ratio(setting, step), lambda p: p.graph.parameters)
+    if found is None:
+        raise NothingFitsError("Not even the highest ratio keeps the limits at any resolution.")
+    job = replace(setting.job, preprocessing=setting.job.preprocessing_at(found.size))
+    normalized = stages.normalize(job, found.graph)
+    lesson = replace(setting.lesson, objective=CrossEntropy(), teacher=None)
+    return replace(found, graph=normalized), lesson
+
+
+def _at_lowest_ratio(setting: Setting, step: int) -> Pruned | None:
+    """By bisection under exact costs; None where the limits are never kept."""
+    channels, size = setting.data.channels, setting.problem.size
     graphs: dict[int, Graph] = {}
 
-    def at(step: int) -> Graph:
-        if step not in graphs:
-            module = prune(setting.reference, step / FRACTIONS, setting.problem.size, setting.data.channels)
-            graphs[step] = clean(load(module, input_shape=(setting.data.channels, *setting.problem.size)))
-        return graphs[step]
+    def at(k: int) -> Graph:
+        if k not in graphs:
+            module = prune(setting.reference, k / FRACTIONS, size, channels, step)
+            graphs[k] = clean(load(module, input_shape=(channels, *size)))
+        return graphs[k]
 
-    def fitting(step: int) -> Size | None:
-        sizes = setting.resolutions()
-        return next((s for s in sizes if not setting.over(resized(at(step), s))), None)
+    def fitting(k: int) -> Size | None:
+        return next((s for s in setting.resolutions() if not setting.over(resized(at(k), s))), None)
 
-    step = lowest(lambda k: fitting(k) is not None, FRACTIONS - 1)
-    if step is None:
-        smallest = resized(at(FRACTIONS - 1), setting.resolutions()[-1])
-        raise NothingFitsError(f"At the highest ratio it needs {nearest_miss(setting.over(smallest))}.")
-    size = fitting(step)
-    assert size is not None
-    job = replace(setting.job, preprocessing=setting.job.preprocessing_at(size))
-    graph = stages.normalize(job, resized(at(step), size))
-    return step / FRACTIONS, graph, replace(setting.lesson, objective=CrossEntropy(), teacher=None)
+    k = lowest(lambda k: fitting(k) is not None, FRACTIONS)
+    found = None if k is None else fitting(k)
+    return None if k is None or found is None else Pruned(k / FRACTIONS, step, found, resized(at(k), found))
 
 
-def lowest(fits: Any, high: int) -> int | None:
+def lowest(fits: Callable[[int], bool], high: int) -> int | None:
     """The lowest 0 < k ≤ `high` that fits, by bisection for a `fits` that is true from somewhere; None for none."""
     if not fits(high):
         return None
@@ -66,8 +82,11 @@ def lowest(fits: Any, high: int) -> int | None:
     return high
 
 
-def prune(network: nn.Module, ratio: float, size: Size, channels: int) -> nn.Module:
-    """A pruned copy of the module, without the fraction `ratio` of what can be removed at all."""
+def prune(network: nn.Module, ratio: float, size: Size, channels: int, step: int) -> nn.Module:
+    """A pruned copy of the module, without the fraction `ratio` of what can be removed at all.
+
+    Widths are multiples of `step`; the last layer's outputs stay.
+    """
     tp = _torch_pruning()
 
     class Strongest(tp.importance.MagnitudeImportance):  # type: ignore[name-defined, misc]
@@ -80,13 +99,13 @@ def prune(network: nn.Module, ratio: float, size: Size, channels: int) -> nn.Mod
         def __call__(self, group: Any) -> Any:
             scores = super().__call__(group)
             if scores is not None:
-                count = min(CHANNELS, len(scores))
+                count = min(step, len(scores))
                 self.total, self.kept = self.total + len(scores), self.kept + count
                 scores = scores.clone()
                 scores[scores.topk(count).indices] = torch.inf
             return scores
 
-    def step(share: float) -> tuple[nn.Module, Strongest]:
+    def at(share: float) -> tuple[nn.Module, Strongest]:
         module, importance = copy.deepcopy(network).eval().requires_grad_(True), Strongest()
         last = [m for m in module.modules() if isinstance(m, nn.Linear)][-1]
         tp.pruner.MagnitudePruner(
@@ -95,13 +114,14 @@ def prune(network: nn.Module, ratio: float, size: Size, channels: int) -> nn.Mod
             importance=importance,
             global_pruning=True,
             pruning_ratio=share,
-            round_to=CHANNELS,
+            round_to=step,
             ignored_layers=[last],
         ).step()
         return module, importance
 
-    _, counted = step(1 / FRACTIONS)
-    return step(ratio * (1 - counted.kept / counted.total))[0]
+    _, counted = at(1 / FRACTIONS)
+    removable = counted.total - counted.kept - 0.5  # the half keeps rounding from reaching for one that is kept
+    return at(ratio * removable / counted.total)[0]
 
 
 def _torch_pruning() -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,14 +42,30 @@ from thumbnet.training.module import GraphModule
 
 RESOLUTIONS = (1.0, 0.875, 0.75, 0.625, 0.5)  # of the reference's input, as the search has them
 MIN_SIDE = 16
-CHANNELS = 4  # widths are multiples of it: kernels work on four channels at a time
+STEPS = (4, 2, 1)  # widths are multiples of the first, since kernels work on four channels at a time; see `chosen`
+FINER = 1.05  # a finer step must give that many times the parameters
 FRACTIONS = 128  # widths are fitted to this part of the reference's
 HEAD_IMAGES = 512  # for the batch norms and the last layer of a network that was made narrower
 Size = tuple[int, int]
+T = TypeVar("T")
 
 
 class NothingFitsError(Exception):
     """A method has no network within the limits; the text says what comes nearest."""
+
+
+@dataclass(frozen=True)
+class Width:
+    """All groups keep this fraction of their channels, rounded down to a multiple of `step`, but at least that many."""
+
+    fraction: float
+    step: int = STEPS[0]
+
+    def of(self, size: int) -> int:
+        return min(size, max(self.step, int(size * self.fraction) // self.step * self.step))
+
+    def __str__(self) -> str:
+        return f"widths × {self.fraction:.3f} in steps of {self.step}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,18 +145,27 @@ class Setting:
     def groups(self) -> list[ChannelGroup]:
         return [g for g in channel_groups(self.prepared.graph) if not g.pinned]
 
-    def narrowed(self, fraction: float, size: Size) -> Graph:
-        """The reference with this fraction of each group's channels, the most important ones, at another resolution."""
+    def narrowed(self, width: Width, size: Size) -> Graph:
+        """The reference with the most important channels of each group, at another resolution."""
         kept = {}
         for group in self.groups:
             order = np.argsort(-self.prepared.context.importance[group.id], kind="stable")
-            kept[group.id] = sorted(int(k) for k in order[: width_of(group.size, fraction)])
+            kept[group.id] = sorted(int(k) for k in order[: width.of(group.size)])
         return resized(keep_channels(self.prepared.graph, kept), size)
 
-    def widest(self, size: Size) -> float | None:
-        """The largest fraction whose network keeps all limits at this resolution; None where none does."""
-        found = largest(lambda k: not self.over(self.narrowed(k / FRACTIONS, size)))
-        return None if found is None else found / FRACTIONS
+    def widest(self, size: Size) -> Width | None:
+        """The widest whose network keeps all limits at this resolution; None where none does."""
+
+        def fitting(step: int) -> Width | None:
+            found = largest(lambda k: not self.over(self.narrowed(Width(k / FRACTIONS, step), size)))
+            return None if found is None else Width(found / FRACTIONS, step)
+
+        return chosen(fitting, lambda width: self.narrowed(width, size).parameters)
+
+    def too_large(self) -> NothingFitsError:
+        """What the narrowest network lacks."""
+        smallest = self.narrowed(Width(0.0, STEPS[-1]), self.resolutions()[-1])
+        return NothingFitsError(f"The narrowest needs {nearest_miss(self.over(smallest))}.")
 
     # --- training
 
@@ -213,9 +238,17 @@ def resized(graph: Graph, size: Size) -> Graph:
     return out
 
 
-def width_of(size: int, fraction: float) -> int:
-    """Channels of a group of `size` at this fraction: a multiple of 4, at least 4 where there are as many."""
-    return min(size, max(CHANNELS, int(size * fraction) // CHANNELS * CHANNELS))
+def chosen(fitting: Callable[[int], T | None], parameters: Callable[[T], int]) -> T | None:
+    """What fits with the coarsest of `STEPS`; with a finer one where that holds clearly more parameters.
+
+    In a deep and narrow network multiples of four leave flash unused, or do not fit at all.
+    """
+    best: T | None = None
+    for step in STEPS:
+        found = fitting(step)
+        if found is not None and (best is None or parameters(found) > FINER * parameters(best)):
+            best = found
+    return best
 
 
 def largest(fits: Callable[[int], bool], high: int = FRACTIONS) -> int | None:

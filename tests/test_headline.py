@@ -19,7 +19,7 @@ from headline_plot import accuracy_against_flash
 from headline_problems import PROBLEMS, SHARED, Problem, shared
 from headline_pruning import lowest
 from headline_results import BEGIN, END, between_marks, merged, rows, short_table, table
-from headline_setting import largest, resolutions, width_of
+from headline_setting import STEPS, Width, chosen, largest, resolutions
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -144,12 +144,19 @@ def test_missing_data_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path:
 # --- fitting
 
 
-@given(st.integers(1, 2048), st.floats(0, 1))
-def test_widths_are_multiples_of_four_and_never_none(size: int, fraction: float) -> None:
-    width = width_of(size, fraction)
-    assert min(4, size) <= width <= size
-    assert width % 4 == 0 or width == size
-    assert width_of(size, 1.0) in (size, size // 4 * 4)
+@given(st.integers(1, 2048), st.floats(0, 1), st.sampled_from(STEPS))
+def test_widths_are_multiples_and_never_none(size: int, fraction: float, step: int) -> None:
+    width = Width(fraction, step).of(size)
+    assert min(step, size) <= width <= size
+    assert width % step == 0 or width == size
+    assert Width(1.0, step).of(size) in (size, size // step * step)
+
+
+def test_finer_widths_only_where_they_hold_clearly_more() -> None:
+    for coarse, finer, expected in ((100, 103, 4), (100, 120, 2), (None, 50, 2), (None, None, None)):
+        sizes = {4: coarse, 2: finer, 1: None}
+        found = chosen(lambda step, of=sizes: step if of[step] else None, lambda step, of=sizes: of[step] or 0)
+        assert found == expected
 
 
 @given(st.integers(0, 200), st.integers(1, 128))
