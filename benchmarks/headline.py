@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from thumbnet.files import read_json, write_json_atomic, write_text_atomic
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.progress import Progress
 from thumbnet.refine import BATCH
-from thumbnet.runs import command, versions
+from thumbnet.runs import command
+from thumbnet.runs import versions as own_versions
 from thumbnet.search.efforts import effort_named
 from thumbnet.training.allocator import keep_freed_memory
 
@@ -66,7 +68,11 @@ class Bench:
         found = []
         for seed in sorted({k for _, k in plan}):
             found.append(self.reference_cell(seed))
-            found += [self.cell(m, None, seed) for m in METHODS.values() if m.name in methods and not m.fits]
+            print(line_of(found[-1]), flush=True)
+            for method in METHODS.values():
+                if method.name in methods and not method.fits:
+                    found.append(self.cell(method, None, seed))
+                    print(line_of(found[-1]), flush=True)
         for kb, seed in plan:
             for method in METHODS.values():
                 if method.name in methods and method.fits:
@@ -109,7 +115,7 @@ class Bench:
         facts = self._facts(method.name, flash_kb, seed) | {"key": key}
         assert setting.prepared  # what all methods share is no method's time
         started, setting.progress = time.monotonic(), Progress.for_console()
-        folder = self.folder / f"{name}-{self.effort}"
+        folder = self.folder / f"{name}-{key[:8]}"
         try:
             if method.trains and not steps:
                 raise NothingFitsError("Thumbnet has no network here, so there is no number of steps to train for.")
@@ -147,6 +153,17 @@ class Bench:
             "input": list(size_of(outcome.integer)),
             "note": outcome.note,
         }
+
+
+def versions() -> dict[str, str]:
+    """Those of a run, and of the packages that two methods need."""
+    found = own_versions()
+    for package in ("torch-pruning", "optuna"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _costs(costs: Any) -> dict[str, Any]:

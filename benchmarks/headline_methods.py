@@ -80,8 +80,8 @@ def by_ptq(setting: Setting, folder: Path, steps: int) -> Outcome:
 
 def by_uniform_width(setting: Setting, folder: Path, steps: int) -> Outcome:
     """All widths times one factor, channels and weights by importance; then distillation as Thumbnet's finalists."""
-    width, size, graph = widest_uniform(setting)
     with RunDirectory.open(folder, identity(setting, steps), setting.progress) as run:
+        width, size, graph = widest_uniform(setting)
         module = setting.inherited(graph, setting.lesson)
         integer = setting.finished(module, steps, run)
     return Outcome(integer, steps, f"{width} at {size[0]} × {size[1]}")
@@ -103,8 +103,8 @@ def widest_uniform(setting: Setting) -> tuple[Width, Size, Graph]:
 
 def by_pruning(setting: Setting, folder: Path, steps: int) -> Outcome:
     """torch-pruning's global magnitude pruning, fine-tuned on labels."""
-    found, lesson = pruned(setting)
     with RunDirectory.open(folder, identity(setting, steps), setting.progress) as run:
+        found, lesson = pruned(setting)
         integer = setting.finished(setting.inherited(found.graph, lesson), steps, run, lesson)
     return Outcome(integer, steps, str(found))
 

@@ -106,7 +106,7 @@ class Setting:
     def prepared(self) -> Prepared:
         """Computed once for each data set and seed, whatever the limits."""
         job = self._job(None)
-        folder = self.folder / f"prepared-seed{self.seed}-{self.effort}"
+        folder = self.folder / f"prepared-seed{self.seed}-{job.key[:8]}"
         with RunDirectory.open(folder, job.identity, self.progress) as run:
             baseline = stages.evaluate_reference(job, run, job.graph, self.progress)
             graph = stages.normalize(job, job.graph)
