@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -62,23 +62,15 @@ class Bench:
             self._data = self.problem.load()
         return self._data
 
-    def cells(self, limits: Sequence[int], seeds: int | None, methods: Sequence[str]) -> list[Cell]:
+    def cells(self, limits: Sequence[int], seeds: int | None, methods: Sequence[str]) -> Iterator[Cell]:
         """Those of all limits and seeds, the reference's and what is not made to fit once for each seed."""
         plan = [(kb, k) for kb in limits for k in range(seeds or self.problem.seeds.get(kb, 1))]
-        found = []
+        wanted = [m for m in METHODS.values() if m.name in methods]
         for seed in sorted({k for _, k in plan}):
-            found.append(self.reference_cell(seed))
-            print(line_of(found[-1]), flush=True)
-            for method in METHODS.values():
-                if method.name in methods and not method.fits:
-                    found.append(self.cell(method, None, seed))
-                    print(line_of(found[-1]), flush=True)
+            yield self.reference_cell(seed)
+            yield from (self.cell(m, None, seed) for m in wanted if not m.fits)
         for kb, seed in plan:
-            for method in METHODS.values():
-                if method.name in methods and method.fits:
-                    found.append(self.cell(method, kb, seed))
-                    print(line_of(found[-1]), flush=True)
-        return found
+            yield from (self.cell(m, kb, seed) for m in wanted if m.fits)
 
     def setting(self, flash_kb: int | None, seed: int) -> Setting:
         if (flash_kb, seed) not in self._settings:
@@ -108,8 +100,8 @@ class Bench:
         setting = self.setting(flash_kb, seed)
         steps = self._steps_of_thumbnet(flash_kb, seed) if method.trains else 0
         name = "/".join(p for p in (method.name, flash_kb and f"{flash_kb}KB", f"seed{seed}") if p).replace("/", "-")
-        path = self.folder / "cells" / f"{name}.json"
         key = _key(setting, method.name, steps)
+        path = self.folder / "cells" / f"{name}-{key[:8]}.json"
         if path.exists() and (kept := read_json(path)).get("key") == key:
             return dict(kept)
         facts = self._facts(method.name, flash_kb, seed) | {"key": key}
@@ -197,9 +189,11 @@ def write_json(path: Path, cells: Sequence[Cell]) -> None:
     """Merges the cells into the file of figures."""
     old = json.loads(path.read_text()) if path.exists() else {}
     where = {**machine(), "threads": torch.get_num_threads()}
-    told = {"machine": where, "versions": versions(), "seed": sorted({c["seed"] for c in cells}), "command": command()}
+    found = merged(old, cells)
+    seeds = sorted({int(c["name"].rpartition("/seed")[2]) for c in found["cells"]})
+    told = {"machine": where, "versions": versions(), "seed": seeds, "command": command()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(path, json.dumps(merged(old, cells) | told, indent=1, ensure_ascii=False) + "\n")
+    write_text_atomic(path, json.dumps(found | told, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_pages(name: str, file: Path, markdown: Path | None, readme: Path | None) -> None:
@@ -239,7 +233,9 @@ def main() -> None:
         limits = problem.flash_kb if options.flash is None else options.flash
         if limits:
             bench = Bench(problem, options.effort, options.run_dir)
-            write_json(file, bench.cells(limits, options.seeds, options.methods))
+            for cell in bench.cells(limits, options.seeds, options.methods):
+                print(line_of(cell), flush=True)
+                write_json(file, [cell])
         print(table(json.loads(file.read_text())))
         if options.markdown or options.readme:
             write_pages(options.data, file, options.markdown, options.readme)
