@@ -116,7 +116,7 @@ class Bench:
             cell = facts | {"failed": str(e)}
         else:
             seconds = _wall(folder, started)
-            cell = facts | self._measured(setting, outcome) | {"wall_seconds": seconds}
+            cell = facts | self._measured(setting, outcome, method.fits) | {"wall_seconds": seconds}
         write_json_atomic(path, cell)
         return cell
 
@@ -128,18 +128,20 @@ class Bench:
         where = {**machine(), "threads": torch.get_num_threads()}
         return of | {"machine": where, "versions": versions(), "test_images": len(self.data.test)}
 
-    def _measured(self, setting: Setting, outcome: Outcome) -> Cell:
-        """The network on the test split, and its exact costs."""
+    def _measured(self, setting: Setting, outcome: Outcome, fits: bool) -> Cell:
+        """The network on the test split, its exact costs, and by which factor it misses limits that it should keep."""
         task, labels, before = setting.job.task, self.data.test.labels, setting.prepared.test_answers
         answers = integer_test_answers(setting, outcome.integer)
-        plain = setting.prepared.baseline.costs
+        plain, costs = setting.prepared.baseline.costs, estimate(join_ports(outcome.integer), setting.job.target)
+        over = setting.job.limits.violations(costs) if fits else {}
         return {
             "reference": {"accuracy": task.score(labels, before), **_costs(plain)},
             "accuracy": task.score(labels, answers),
             "accuracy_interval": list(task.interval(labels, answers)),
             "drop": task.metric.drop(task.score(labels, before), task.score(labels, answers)),
             "drop_interval": list(task.drop_interval(labels, before, answers)),
-            **_costs(estimate(join_ports(outcome.integer), setting.job.target)),
+            **_costs(costs),
+            "over": over or None,
             "steps": outcome.steps,
             "images": outcome.steps * BATCH,
             "input": list(size_of(outcome.integer)),
@@ -182,7 +184,9 @@ def line_of(cell: Cell) -> str:
         return start + cell["failed"]
     flash, ram = cell["flash_bytes"] / 1024, cell["ram_bytes"] / 1024
     lost = f"{cell['drop']:+6.2f} lost" if "drop" in cell else ""
-    return start + f"{cell['accuracy']:6.2f} % {lost}  flash {flash:7.1f} KB  RAM {ram:6.1f} KB  {cell.get('note', '')}"
+    missed = "  OVER ITS LIMIT" if cell.get("over") else ""
+    size = f"flash {flash:7.1f} KB  RAM {ram:6.1f} KB"
+    return start + f"{cell['accuracy']:6.2f} % {lost}  {size}{missed}  {cell.get('note', '')}".rstrip()
 
 
 def write_json(path: Path, cells: Sequence[Cell]) -> None:

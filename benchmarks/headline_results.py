@@ -68,7 +68,7 @@ def figures_of(cell: Cell) -> list[dict[str, Any]]:
 
 def facts_of(cell: Cell) -> dict[str, Any]:
     """What is no number: where and how the cell's figures were obtained."""
-    keys = ("effort", "machine", "versions", "note", "input", "failed")
+    keys = ("effort", "machine", "versions", "note", "input", "failed", "over")
     return {"name": f"{path_of(cell)}/seed{cell['seed']}", **{k: cell[k] for k in keys if cell.get(k) is not None}}
 
 
@@ -159,8 +159,8 @@ def table(data: Mapping[str, Any]) -> str:
             TITLES[row["method"]],
             f"{row['accuracy']:.2f} ({row['accuracy_low']:.1f}–{row['accuracy_high']:.1f})",
             f"{row['drop']:.2f} ({row['drop_low']:.1f} to {row['drop_high']:.1f})" if "drop" in row else "–",
-            f"{row['flash'] / 1024:.1f}",
-            f"{row['ram'] / 1024:.1f}",
+            f"{row['flash'] / 1024:.1f}{_missed(row, 'flash_bytes')}",
+            f"{row['ram'] / 1024:.1f}{_missed(row, 'ram_bytes')}",
             f"{row['macs'] / 1e6:.2f}",
             f"{row['instructions'] / 1e6:.1f}",
             f"{row['steps']:,.0f}" if row.get("steps") else "–",
@@ -169,6 +169,10 @@ def table(data: Mapping[str, Any]) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *_footnotes(data)])
+
+
+def _missed(row: Mapping[str, Any], limit: str) -> str:
+    return ", over" if any(limit in c.get("over", {}) for c in row["facts"]) else ""
 
 
 def _spread(seeds: Sequence[float]) -> str:

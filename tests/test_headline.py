@@ -249,6 +249,13 @@ def test_tables_and_plot_come_from_the_figures() -> None:
     assert accuracy_against_flash(merged({}, CELLS[:1]), "nothing") == ""
 
 
+def test_a_network_over_its_limit_is_marked() -> None:
+    over = cell("uniform", 72, 0, 86.0, over={"flash_bytes": 1.01})
+    assert "| 70.3, over | 2.0 |" in table(merged({}, [*CELLS, over]))
+    assert "over" not in table(merged({}, CELLS)).replace("above", "")
+    assert "OVER ITS LIMIT" in headline.line_of(over)
+
+
 def test_text_goes_between_the_marks() -> None:
     begin, end = BEGIN.format("x"), END.format("x")
     page = f"above\n{begin}\nold\n{end}\nbelow"
