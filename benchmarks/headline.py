@@ -6,7 +6,7 @@
 Needs `pip install 'thumbnet[demo,bench]'` (torch-pruning==1.6.1, optuna) and the folder that THUMBNET_SHARED names.
 Thumbnet comes first in each cell (data, limit, seed), since the others get as many training steps as it took in all, of
 the same images in batches of the same size. Every finished cell is kept in the run directory and not measured again;
-remove its file, and its folder for Thumbnet, after changing code. Figures of earlier calls stay in the JSON file.
+remove the run directory after changing code. Figures of earlier calls stay in the JSON file.
 `--markdown` and `--readme` write tables and a plot from the JSON files alone; with `--flash` and nothing behind it
 nothing is measured.
 """

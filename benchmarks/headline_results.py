@@ -181,7 +181,8 @@ def _spread(seeds: Sequence[float]) -> str:
 
 def _footnotes(data: Mapping[str, Any]) -> list[str]:
     """Machines and efforts, and Thumbnet's lead, in sentences."""
-    efforts = sorted({c["effort"] for c in data["cells"] if c.get("effort") and c["name"].split("/")[-2] != "ptq"})
+    searched = [c for c in data["cells"] if c["name"].split("/")[-2] not in ("reference", "ptq")]
+    efforts = sorted({c["effort"] for c in searched if c.get("effort")})
     machines = sorted({f"{c['machine']['cpu']}, {c['machine']['threads']} threads" for c in data["cells"]})
     said = [f"Effort {' and '.join(efforts)}." if efforts else "", f"Measured on: {'; '.join(machines)}."]
     for figure in data["figures"]:
