@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -39,7 +40,6 @@ from thumbnet.files import read_json, write_json_atomic, write_text_atomic
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.progress import Progress
 from thumbnet.refine import BATCH
-from thumbnet.runs import command
 from thumbnet.runs import versions as own_versions
 from thumbnet.search.efforts import effort_named
 from thumbnet.training.allocator import keep_freed_memory
@@ -195,9 +195,15 @@ def write_json(path: Path, cells: Sequence[Cell]) -> None:
     where = {**machine(), "threads": torch.get_num_threads()}
     found = merged(old, cells)
     seeds = sorted({int(c["name"].rpartition("/seed")[2]) for c in found["cells"]})
-    told = {"machine": where, "versions": versions(), "seed": seeds, "command": command()}
+    told = {"machine": where, "versions": versions(), "seed": seeds, "command": _command()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(path, json.dumps(found | told, indent=1, ensure_ascii=False) + "\n")
+
+
+def _command() -> str:
+    """How this was called, without where things lie on this machine."""
+    given = [Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:]]
+    return " ".join(["python", "benchmarks/headline.py", *given])
 
 
 def write_pages(name: str, file: Path, markdown: Path | None, readme: Path | None) -> None:
