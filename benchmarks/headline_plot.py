@@ -23,7 +23,7 @@ text { fill: #222; } .label, .muted { fill: #666; }
 .axis { stroke: #222; } .grid { stroke: #e4e4e4; }
 .reference { stroke: #666; stroke-width: 1.3; stroke-dasharray: 2 3; }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .bar { stroke-width: 1.2; stroke-opacity: .55; }
-""" + "\n".join(f".{m} {{ stroke: {c}; fill: {c}; }} polyline.{m} {{ fill: none; }}" for m, c in COLOURS.items())
+""" + "\n".join(f".by-{m} {{ stroke: {c}; fill: {c}; }} polyline.by-{m} {{ fill: none; }}" for m, c in COLOURS.items())
 
 
 def accuracy_against_flash(data: Mapping[str, Any], title: str) -> str:
@@ -40,20 +40,22 @@ def accuracy_against_flash(data: Mapping[str, Any], title: str) -> str:
     x, y = plot.x(min(flash) / 1.2, max(flash) * 1.2, log=True), plot.y(max(0.0, low), min(100.0, high))
     ticks = sorted({float(r["kb"]) for r in shown})
     marks = Markup()
-    for position, method in enumerate(m for m in LABELS if any(r["method"] == m for r in shown)):
+    legend: list[tuple[str, str]] = []
+    if reference is not None:
+        marks += line(plot.left, y(reference), plot.width - plot.right, y(reference), "reference")
+        legend.append(("reference", f"reference, {reference:.1f} %"))
+    for method in (m for m in LABELS if any(r["method"] == m for r in shown)):
         own = sorted((r for r in shown if r["method"] == method), key=lambda r: r["flash"])
-        marks += polyline([(x(r["flash"] / 1024), y(r["accuracy"])) for r in own], method)
+        marks += polyline([(x(r["flash"] / 1024), y(r["accuracy"])) for r in own], f"by-{method}")
         for r in own:
             at, said = x(r["flash"] / 1024), f"{LABELS[method]}: {r['accuracy']:.2f} % in {r['flash'] / 1024:.1f} KB"
-            marks += line(at, y(r["accuracy_low"]), at, y(r["accuracy_high"]), f"bar {method}")
-            marks += tag("circle", hover(said), cx=at, cy=y(r["accuracy"]), r=4, class_=method)
+            marks += line(at, y(r["accuracy_low"]), at, y(r["accuracy_high"]), f"bar by-{method}")
+            marks += tag("circle", hover(said), cx=at, cy=y(r["accuracy"]), r=4, class_=f"by-{method}")
+        legend.append((f"by-{method}", LABELS[method]))
+    for position, (class_, label) in enumerate(legend):
         down = plot.top + 12 + 20 * position
-        marks += line(plot.width - 164, down - 4, plot.width - 144, down - 4, method)
-        marks += text(plot.width - 138, down, LABELS[method])
-    if reference is not None:
-        right = plot.width - plot.right
-        marks += line(plot.left, y(reference), right, y(reference), "reference")
-        marks += text(right + 6, y(reference) + 4, f"reference {reference:.1f} %", class_="muted")
+        marks += line(plot.width - 164, down - 4, plot.width - 144, down - 4, class_)
+        marks += text(plot.width - 138, down, label)
     axes = plot.y_axis(y, y.ticks(6), "test accuracy of the integer network, %", lambda v: f"{v:g}")
     axes += plot.x_axis(x, ticks, "flash, KB (everything linked)", lambda v: f"{v:g}")
     drawn = plot.svg(tag("style", Markup(STYLE)), axes, marks, label=f"Accuracy against flash: {title}")

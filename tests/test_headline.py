@@ -246,6 +246,7 @@ def test_tables_and_plot_come_from_the_figures() -> None:
     assert drawn.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert "solar &lt;cells&gt;" in drawn
     assert drawn.count("<circle") == 4
+    assert drawn.count('class="by-thumbnet"') == 4  # a line, two points, the legend
     assert accuracy_against_flash(merged({}, CELLS[:1]), "nothing") == ""
 
 
