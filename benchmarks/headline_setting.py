@@ -121,9 +121,9 @@ class Setting:
             kept = run.stage("test", job.key, compute, stages.save_tensors, stages.load_tensors)
         return Prepared(baseline, graph, context, kept["answers"].numpy())
 
-    @property
+    @cached_property
     def lesson(self) -> Lesson:
-        """What Thumbnet's own finalists learn from."""
+        """What Thumbnet's own finalists learn from, made by the stage that makes theirs."""
         return stages._lesson(self.job, self.prepared.baseline)
 
     @property
@@ -170,11 +170,7 @@ class Setting:
     # --- training
 
     def finished(
-        self,
-        module: GraphModule,
-        steps: int,
-        run: RunDirectory,
-        lesson: Lesson | None = None,
+        self, module: GraphModule, steps: int, run: RunDirectory, lesson: Lesson | None = None
     ) -> IntegerGraph:
         """The network trained for `steps` steps in all, the last of them quantization-aware, and lowered."""
         lesson = lesson or self.lesson
@@ -190,10 +186,10 @@ class Setting:
         """A network made from the reference, ready to be trained: batch norms measured again, last layer fitted."""
         module = GraphModule(graph)
         training, _ = lesson.images(graph.inputs[0].shape[1:])
-        chosen = draw_some(len(training), HEAD_IMAGES, self.seed)
-        recalibrate(module, training, chosen, batch=min(64, len(chosen)))
+        drawn = draw_some(len(training), HEAD_IMAGES, self.seed)
+        recalibrate(module, training, drawn, batch=min(64, len(drawn)))
         if lesson.teacher is not None:
-            refit_head(module, training, chosen, lesson.teacher)
+            refit_head(module, training, drawn, lesson.teacher)
         return module
 
     def resolutions(self) -> list[Size]:
