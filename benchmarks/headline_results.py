@@ -171,6 +171,11 @@ def table(data: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *_footnotes(data)])
 
 
+def _where(machine: Mapping[str, Any]) -> str:
+    threads = machine["threads"]
+    return f"{machine['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
+
+
 def _missed(row: Mapping[str, Any], limit: str) -> str:
     return ", over" if any(limit in c.get("over", {}) for c in row["facts"]) else ""
 
@@ -183,7 +188,7 @@ def _footnotes(data: Mapping[str, Any]) -> list[str]:
     """Machines and efforts, and Thumbnet's lead, in sentences."""
     searched = [c for c in data["cells"] if c["name"].split("/")[-2] not in ("reference", "ptq")]
     efforts = sorted({c["effort"] for c in searched if c.get("effort")})
-    machines = sorted({f"{c['machine']['cpu']}, {c['machine']['threads']} threads" for c in data["cells"]})
+    machines = sorted({_where(c["machine"]) for c in data["cells"]})
     said = [f"Effort {' and '.join(efforts)}." if efforts else "", f"Measured on: {'; '.join(machines)}."]
     for figure in data["figures"]:
         if figure["name"].endswith("/thumbnet/ahead"):
