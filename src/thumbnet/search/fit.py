@@ -39,6 +39,7 @@ MIN_FRACTION = 1 / 8
 BALANCES = (1.0, 0.0)
 TILTS = (0.0, 1.0, -1.0)
 MAX_ROUNDS = 60
+PLANNED_BETTER = 1.2  # by more, a good plan of the arena hardly ever beats a quick one
 MAX_STEMS = 4  # shapes whose costs are remembered
 FRACTIONS = 128  # widths are fitted to this part of the reference's
 
@@ -175,9 +176,15 @@ class Fitter:
         stem = self._stem(shape)
         for name in sorted(widths, key=lambda g: widths[g] / stem.groups[g].size):
             wider = {**widths, name: min(stem.groups[name].size, _next(widths[name]))}
-            if wider != widths and not self.limits.violations(self._costs(shape, wider)):
+            if wider != widths and self._keeps(shape, wider):
                 widths = wider
         return self._fitted(shape, widths)
+
+    def _keeps(self, shape: Shape, widths: dict[str, int]) -> bool:
+        over = self.limits.violations(self._costs(shape, widths))
+        if set(over) == {"ram_bytes"} and over["ram_bytes"] < PLANNED_BETTER:
+            over = self.limits.violations(self._costs(shape, widths, exact=True))
+        return not over
 
     # --- candidates
 
@@ -235,15 +242,20 @@ class Fitter:
         }
         return _Stem(graph, groups)
 
-    def _costs(self, shape: Shape, widths: dict[str, int]) -> Costs:
+    def _costs(self, shape: Shape, widths: dict[str, int], *, exact: bool = False) -> Costs:
+        """What the candidate costs; RAM is an upper bound unless `exact`, which takes far longer in deep networks."""
         known = self._stem(shape).costs
-        key = tuple(widths.values())
+        key = (exact, *widths.values())
         if key not in known:
-            known[key] = estimate(self.skeleton(shape, widths), self.target)
+            ig = self.skeleton(shape, widths)
+            known[key] = estimate(ig, self.target, None if exact else self._quick_plan(ig))
         return known[key]
 
+    def _quick_plan(self, ig: IntegerGraph) -> ArenaPlan:
+        return plan_arena(ig, self.target.core.isa, max_nodes=0)
+
     def _fitted(self, shape: Shape, widths: dict[str, int]) -> Fitted:
-        costs = self._costs(shape, widths)
+        costs = self._costs(shape, widths, exact=True)
         importance = self.context.importance
         kept = sum(float(np.sort(importance[g])[::-1][:w].sum()) for g, w in widths.items() if g in importance)
         violations = self.limits.violations(costs)
@@ -270,9 +282,11 @@ class Fitter:
     def _fit_ram(self, shape: Shape, caps: dict[str, int], limit: int) -> dict[str, int]:
         for _ in range(MAX_ROUNDS):
             ig = self.skeleton(shape, caps)
-            plan = plan_arena(ig, self.target.core.isa)
-            costs = estimate(ig, self.target, plan)
-            excess = costs.ram_bytes - limit
+            plan = self._quick_plan(ig)
+            excess = estimate(ig, self.target, plan).ram_bytes - limit
+            if 0 < excess < (PLANNED_BETTER - 1) * limit:
+                plan = plan_arena(ig, self.target.core.isa)
+                excess = estimate(ig, self.target, plan).ram_bytes - limit
             if excess <= 0 or not self._shrink_at_peak(shape, ig, plan, caps, excess):
                 break
         return caps
