@@ -121,7 +121,7 @@ class Fitter:
         self._known = frozenset(g.id for g in space.groups)
         self._names = {g.id.removesuffix(LINEAR): g.id for g in space.groups}
         self._owners = _owners(space.groups)  # values are called alike in the normalized and in the bare graph
-        self._caps: dict[tuple[int, int] | None, dict[str, int]] = {}
+        self._caps: dict[tuple[tuple[int, int] | None, bool], dict[str, int]] = {}
         self._kept: dict[tuple[object, ...], int] = {}  # the fraction that fitted last, of FRACTIONS
         self._stems: dict[tuple[object, ...], _Stem] = {}
         self.total = sum(float(v.sum()) for v in context.importance.values())
@@ -253,13 +253,13 @@ class Fitter:
         groups = self._stem(shape).groups
         if self.limits.ram_bytes is None:
             return {g: group.size for g, group in groups.items()}
-        if shape.resolution not in self._caps:
-            plain = Shape(
-                None, tuple(b.name for b in self.space.blocks), shape.resolution, shape.balance, grey=shape.grey
-            )
+        key = (shape.resolution, shape.grey)  # of the shape alone: fits must not depend on what was fitted before
+        if key not in self._caps:
+            skips = tuple(b.name for b in self.space.blocks)
+            plain = Shape(None, skips, shape.resolution, shape.balance, grey=shape.grey)
             full = {g: group.size for g, group in self._stem(plain).groups.items()}
-            self._caps[shape.resolution] = self._fit_ram(plain, full, self.limits.ram_bytes)
-        caps = self._caps[shape.resolution]
+            self._caps[key] = self._fit_ram(plain, full, self.limits.ram_bytes)
+        caps = self._caps[key]
         start = {g: min(group.size, caps.get(g, group.size)) for g, group in groups.items()}
         return self._fit_ram(shape, start, self.limits.ram_bytes)
 
