@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from thumbnet.cost import estimate
+from thumbnet.cost.thrift import fitted_kernels
 from thumbnet.data import Batch, Split, Task
 from thumbnet.data.task import Arrays, joined, targets_of
 from thumbnet.graph.graph import Graph
@@ -16,7 +16,6 @@ from thumbnet.graph.passes import clean
 from thumbnet.integer import simulate
 from thumbnet.integer.graph import IntegerGraph, QTensor
 from thumbnet.integer.lower import lower
-from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.job import Job
 from thumbnet.kept import Finalist, Finished
 from thumbnet.progress import Progress
@@ -40,13 +39,14 @@ def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoint
     """The finalist's integer network, with its accuracy on validation."""
     floating, distilled = distil(job, finalist.graph, lesson, checkpoints, progress)
     trained, integer, quantized = quantize(job, floating, lesson, checkpoints, progress)
+    integer, costs = fitted_kernels(integer, job.target, job.limits)
     score, interval = judged(job.task, integer_answers(job, integer, job.data.val))
     return Finished(
         recipe_id=finalist.recipe_id,
         integer=integer,
         graph=trained,
         val_accuracy=score,
-        costs=estimate(join_ports(integer), job.target),
+        costs=costs,
         curves={"search": finalist.curve, "distillation": distilled, "quantization-aware": quantized},
         val_interval=interval,
     )

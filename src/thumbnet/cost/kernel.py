@@ -169,6 +169,12 @@ def right_shifts(node: IntegerNode, least: int = 1) -> bool:
     return bool(np.all((multiplier == 0) | ((shift <= -least) & (shift >= -31))))
 
 
+def never_negative(node: IntegerNode, ig: IntegerGraph) -> bool:
+    """Whether the clamp swallows everything below the zero point, and kernels made for that are wanted: nodes that say
+    `any_sign` share the kernel of the others, which is slower but saves a second one's code (see `thrift.py`)."""
+    return node.clamp[0] >= ig.tensors[node.name].zero_point and not node.attrs.get("any_sign", False)
+
+
 def one_scale(node: IntegerNode) -> bool:
     """Whether all channels requantize alike."""
     return all(len(np.unique(node.arrays[k])) == 1 for k in ("multiplier", "shift"))

@@ -9,6 +9,7 @@ from thumbnet.cost.kernel import (
     Kernel,
     Overlap,
     even_inputs,
+    never_negative,
     one_scale,
     raster_distance,
     right_shifts,
@@ -89,7 +90,7 @@ def _depthwise(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     largest = _largest_sums(
         node, node.arrays["weight"].reshape(-1, w.out_c).T.astype(np.int32), ig.tensors[node.inputs[0]].zero_point
     )
-    positive = node.clamp[0] >= ig.tensors[node.name].zero_point and _scales_fit(node, largest)
+    positive = never_negative(node, ig) and _scales_fit(node, largest)
     if not positive and largest.max(initial=0) >= _MAX_DOUBLED:
         return None
     name = f"k{w.kernel[0]}s{w.stride[1]}{'_positive' if positive else ''}"
@@ -149,7 +150,7 @@ def _positive(node: IntegerNode, ig: IntegerGraph) -> bool:
     scale = np.where(np.arange(len(right)) % 2 == 0, 17 - right, 8)
     sums = _largest_sums(node, _by_channel(node), ig.tensors[node.inputs[0]].zero_point)
     fits = (right <= 16) & (scale >= 2) & (sums << np.clip(scale, 2, 16) < 1 << 31)
-    return node.clamp[0] >= ig.tensors[node.name].zero_point and bool(np.all((multiplier == 0) | fits))
+    return never_negative(node, ig) and bool(np.all((multiplier == 0) | fits))
 
 
 def _lanes_fit(node: IntegerNode, ig: IntegerGraph) -> bool:

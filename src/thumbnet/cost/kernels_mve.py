@@ -14,6 +14,7 @@ from thumbnet.cost.kernel import (
     Window,
     channel_overlap,
     first_inputs,
+    never_negative,
     one_scale,
     raster_distance,
     right_shifts,
@@ -192,7 +193,7 @@ def _dense(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
     if not sums_as_tflm(node, ig):
         return None
-    suffix = "_positive" if node.clamp[0] >= ig.tensors[node.name].zero_point else ""
+    suffix = "_positive" if never_negative(node, ig) else ""
     sources = ("mve/tn_scale_mve.h", "mve/tn_add_mve.h", f"mve/add{suffix}.c")
     return _kernel(node, f"tn_add{suffix}_mve", sources, 0, Overlap(0), Overlap(0))
 
@@ -224,7 +225,7 @@ def _kernel(
 
 def _suffix(node: IntegerNode, ig: IntegerGraph) -> str | None:
     """Of the function's name; None where neither variant of the requantization is exact."""
-    if node.clamp[0] >= ig.tensors[node.name].zero_point and right_shifts(node, 0):
+    if never_negative(node, ig) and right_shifts(node, 0):
         return "_positive"
     return "" if right_shifts(node) else None
 

@@ -10,6 +10,7 @@ from thumbnet.cost.kernel import (
     Overlap,
     Window,
     even_inputs,
+    never_negative,
     one_scale,
     raster_distance,
     right_shifts,
@@ -94,7 +95,7 @@ def _add(node: IntegerNode, ig: IntegerGraph) -> Kernel | None:
 
 def _suffix(node: IntegerNode, ig: IntegerGraph) -> str:
     """Of the function's name: whether the clamp swallows everything below the zero point."""
-    return "_positive" if node.clamp[0] >= ig.tensors[node.name].zero_point else ""
+    return "_positive" if never_negative(node, ig) else ""
 
 
 def _kernel(

@@ -121,7 +121,7 @@ class Fitter:
         self._known = frozenset(g.id for g in space.groups)
         self._names = {g.id.removesuffix(LINEAR): g.id for g in space.groups}
         self._owners = _owners(space.groups)  # values are called alike in the normalized and in the bare graph
-        self._caps: dict[tuple[tuple[int, int] | None, bool], dict[str, int]] = {}
+        self._caps: dict[tuple[object, ...], dict[str, int]] = {}
         self._kept: dict[tuple[object, ...], int] = {}  # the fraction that fitted last, of FRACTIONS
         self._stems: dict[tuple[object, ...], _Stem] = {}
         self.total = sum(float(v.sum()) for v in context.importance.values())
@@ -161,6 +161,10 @@ class Fitter:
             return self._fitted(shape, widths)
         except ModelError:
             return None
+
+    def forget(self) -> None:
+        """Starts anew, so that what is found next does not depend on what was asked before."""
+        self._kept.clear()
 
     def widened(self, fitted: Fitted) -> Fitted:
         """The same network with every group as much wider as the limits still allow, the groups one after another.
@@ -253,10 +257,10 @@ class Fitter:
         groups = self._stem(shape).groups
         if self.limits.ram_bytes is None:
             return {g: group.size for g, group in groups.items()}
-        key = (shape.resolution, shape.grey)  # of the shape alone: fits must not depend on what was fitted before
+        key = (shape.resolution, shape.grey)
         if key not in self._caps:
-            skips = tuple(b.name for b in self.space.blocks)
-            plain = Shape(None, skips, shape.resolution, shape.balance, grey=shape.grey)
+            left_out = tuple(b.name for b in self.space.blocks)
+            plain = Shape(None, left_out, shape.resolution, 1.0, grey=shape.grey)
             full = {g: group.size for g, group in self._stem(plain).groups.items()}
             self._caps[key] = self._fit_ram(plain, full, self.limits.ram_bytes)
         caps = self._caps[key]
@@ -297,6 +301,9 @@ class Fitter:
 
         if not over(caps):
             return caps
+        narrowest = self._widths_at(0, shape, caps)
+        if over(narrowest):
+            return narrowest
         # What fits at one resolution is near what fits at the others: flash hardly depends on it.
         key = (shape.cut, shape.skips, shape.exchanges, shape.balance, shape.tilt)
         kept = _largest(lambda k: not over(self._widths_at(k / FRACTIONS, shape, caps)), self._kept.get(key))

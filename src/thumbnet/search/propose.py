@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from thumbnet.graph.blocks import regions, truncate
 from thumbnet.progress import Progress
@@ -35,7 +36,7 @@ def propose(
     bench: Bench, variants: Sequence[Sequence[Variant]], effort: Effort, progress: Progress, workers: int = 1
 ) -> tuple[list[Fitted], list[Fitted]]:
     """The candidates to score, of every kind some, and the misses."""
-    fitter = Fitter(bench.space, bench.context, bench.target, bench.limits)
+    fitter = fitter_of(bench)
     shapes = list(dict.fromkeys(shapes_of(fitter, variants)))
     bundles = [shapes[k : k + BUNDLE] for k in range(0, len(shapes), BUNDLE)]
     fits: dict[str, Fitted] = {}
@@ -54,7 +55,8 @@ def propose(
 
 
 def fit_bundle(bench: Bench, shapes: list[Shape], on_step: OnStep) -> list[Fitted]:
-    fitter = Fitter(bench.space, bench.context, bench.target, bench.limits)
+    fitter = fitter_of(bench)
+    fitter.forget()
     found = []
     for shape in shapes:
         found.append(fitter.fit(shape))
@@ -63,7 +65,12 @@ def fit_bundle(bench: Bench, shapes: list[Shape], on_step: OnStep) -> list[Fitte
 
 
 def widen(bench: Bench, fitted: Fitted, on_step: OnStep) -> Fitted:
-    return Fitter(bench.space, bench.context, bench.target, bench.limits).widened(fitted)
+    return fitter_of(bench).widened(fitted)
+
+
+@lru_cache(maxsize=1)
+def fitter_of(bench: Bench) -> Fitter:
+    return Fitter(bench.space, bench.context, bench.target, bench.limits)
 
 
 def shapes_of(fitter: Fitter, variants: Sequence[Sequence[Variant]]) -> Iterator[Shape]:

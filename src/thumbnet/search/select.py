@@ -27,6 +27,7 @@ CHANNEL_BYTES = 12  # bias, multiplier and shift of an output channel
 LAYER_BYTES = 56  # of code that calls a layer's kernel, about
 ALTERNATIVES = 2  # structures for each fraction: the best, and the best that differs in `DIFFERENT` blocks
 DIFFERENT = 3
+UNIFORM = (("bits",), ("separate",), ("bits", "separate"))  # exchanges that all blocks may get at once
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def plans(
 
 def uniform_plans(variants: Sequence[Sequence[Variant]]) -> Iterator[Plan]:
     """The same kind of variant in every block that has it, nothing left out: what a person would try first."""
-    kinds = sorted({_kinds(v) for own in variants for v in own if v.moves})
+    kinds = sorted({_kinds(v) for own in variants for v in own if v.moves} & set(UNIFORM))
     for kind in kinds:
         yield _plan([next((v for v in own if _kinds(v) == kind), own[0]) for own in variants])
 
