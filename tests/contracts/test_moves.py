@@ -15,6 +15,7 @@ from zoo import ZOO, network
 from thumbnet.cost import estimate
 from thumbnet.data import Preprocessing
 from thumbnet.errors import ModelError
+from thumbnet.graph.blocks import Block, part, regions
 from thumbnet.graph.channels import channel_groups
 from thumbnet.graph.evaluate import evaluate_graph, evaluate_values
 from thumbnet.graph.graph import Graph, Input, Node
@@ -23,9 +24,26 @@ from thumbnet.importers.load import load_imported
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import weight_bits
-from thumbnet.search.moves import MOVES, GreyInput, LowRank, Separate, SetBits, SetKernel, SetWidths, SwapActivation
+from thumbnet.results import Constraints
+from thumbnet.search.fit import Fitter, Shape
+from thumbnet.search.moves import (
+    MOVES,
+    GreyInput,
+    InheritTaught,
+    LowRank,
+    Separate,
+    SetBits,
+    SetKernel,
+    SetWidths,
+    SwapActivation,
+)
+from thumbnet.search.moves.activation import CHEAPER
 from thumbnet.search.moves.layers import bare_name, layer_of, stored_bytes
 from thumbnet.search.recipe import Context, Move, Recipe
+from thumbnet.search.select import uniform_plans
+from thumbnet.search.space import explore_space
+from thumbnet.search.variants import Variant, exchanges
+from thumbnet.search.variants import forms as forms_of
 from thumbnet.targets import load_target
 from thumbnet.training.module import GraphModule
 from thumbnet.training.normalize import insert_batch_norm, restore_names
@@ -75,13 +93,24 @@ def forms(name: str) -> tuple[Graph, Graph]:
     return normalized, restore_names(clean(normalized))
 
 
+TAUGHT = "a variant"
+
+
 @cache
 def context(name: str) -> Context:
-    rng = np.random.default_rng(0)
-    return Context({g.id: rng.uniform(size=g.size) for g in channel_groups(forms(name)[0]) if not g.pinned})
+    """Random importance, and something that every second layer has learned."""
+    rng, graph = np.random.default_rng(0), forms(name)[0]
+    learned = {
+        n.name: {k: (w * 1.5 + 0.01).astype(np.float32) for k, w in n.weights.items()}
+        for n in [n for n in graph.nodes if n.weights][::2]
+    }
+    importance = {g.id: rng.uniform(size=g.size) for g in channel_groups(graph) if not g.pinned}
+    return Context(importance, taught={TAUGHT: learned})
 
 
 def sampled(kind: str, name: str) -> list[Move]:
+    if kind == "taught":  # a graph does not tell what was taught
+        return [InheritTaught((TAUGHT,))]
     options = MOVES[kind].options(forms(name)[0])
     if len(options) <= SAMPLED:
         return list(options)
@@ -142,7 +171,9 @@ def test_a_move_gives_the_same_valid_network_from_both_forms(kind: str, name: st
     for move in sampled(kind, name):
         recipe = Recipe((move,))
         moved = recipe.apply(normalized, context(name))
-        slim = recipe.apply(bare, context(name))
+        # What was taught goes by the normalized form's names; it changes weights alone.
+        on_bare = Recipe(()) if kind == "taught" else recipe
+        slim = on_bare.apply(bare, context(name))
         assert facts(restore_names(clean(moved))) == facts(slim), str(move)
         assert moved.digest == recipe.apply(normalized, context(name)).digest
         assert moved.digest != normalized.digest
@@ -151,7 +182,7 @@ def test_a_move_gives_the_same_valid_network_from_both_forms(kind: str, name: st
             assert moved.inputs == normalized.inputs
         if kind != "resolution":  # what comes out may be a map of what goes in
             assert [moved.shapes[v] for v in moved.outputs] == [normalized.shapes[v] for v in normalized.outputs]
-        assert facts(recipe.apply(without_values(bare), context(name))) == facts(slim), str(move)
+        assert facts(on_bare.apply(without_values(bare), context(name))) == facts(slim), str(move)
         assert parameter_bytes(slim) <= parameter_bytes(bare), str(move)
         lower(slim, None)
 
@@ -175,13 +206,83 @@ def test_a_recipe_survives_json_and_the_groups_elsewhere_survive_the_move(kind: 
 def test_moves_at_different_layers_can_change_places(name: str) -> None:
     normalized, _ = forms(name)
     sites: dict[str, Move] = {}
-    for kind in ("kernel", "separate", "low_rank"):
+    for kind in ("kernel", "separate", "low_rank", "activation"):
         for move in MOVES[kind].options(normalized):
             sites.setdefault(move.json()["node"], move)
-    moves = tuple(sites.values())[:6]
+    for move in SetBits.options(normalized):
+        (node,) = move.bits
+        sites.setdefault(node, move)
+    moves = tuple(sites[node] for node in sorted(sites, key=lambda n: sites[n].kind))
+    moves = moves[:: max(1, len(moves) // 8)]  # of every kind
     there, back = (Recipe(m).apply(normalized, context(name)) for m in (moves, moves[::-1]))
     assert facts(there) == facts(back)
     assert there.digest == back.digest
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("kind", [k for k in MOVES if k not in ("widths", "truncate")])  # which comes behind widths
+def test_widths_can_be_set_behind_a_move(kind: str, name: str) -> None:
+    normalized, _ = forms(name)
+    for move in sampled(kind, name):
+        moved = move.apply(normalized, context(name))
+        widths = {g.id: max(1, g.size // 2) for g in channel_groups(moved) if not g.pinned}
+        narrow = SetWidths(widths).apply(moved, context(name))
+        narrow.validate()
+        assert {g.id: g.size for g in channel_groups(narrow) if not g.pinned} == widths, str(move)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_costs_are_fitted_to_what_the_recipe_gives(name: str) -> None:
+    """Whatever a block can become, in all blocks at once, with and without limits: bytes and products of the skeleton
+    are those of the candidate."""
+    normalized, _ = forms(name)
+    space = explore_space(normalized, greys=(False, True) if GreyInput.options(normalized) else (False,))
+    variants = [(Variant(b.name, (), False, 0.0, {}), *made(normalized, b)) for b in regions(normalized)]
+    target = load_target("nrf52840")
+    for limits in (Constraints(), Constraints(flash_bytes=12 << 10, ram_bytes=9 << 10)):
+        fitter = Fitter(space, context(name), target, limits)
+        for plan in uniform_plans(variants):
+            fitted = fitter.fit(Shape(None, plan.skips, None, 1.0, exchanges=plan.exchanges, grey=space.greys[-1]))
+            assert fitted is not None, plan
+            candidate = restore_names(clean(fitted.recipe.apply(normalized, context(name))))
+            real = estimate(join_ports(lower(candidate, None)), target)
+            costs = fitted.costs
+            assert (real.flash_bytes, real.ram_bytes, real.macs) == (costs.flash_bytes, costs.ram_bytes, costs.macs), (
+                plan
+            )
+
+
+def made(graph: Graph, block: Block) -> list[Variant]:
+    """What the block can become, untaught."""
+    whole = part(graph, block)
+    return [Variant(block.name, f, False, 1.0, {}) for e in exchanges(whole) for f in forms_of(e, whole) if f]
+
+
+def test_what_fits_does_not_depend_on_what_was_fitted_before() -> None:
+    normalized, _ = forms("mobilenet_v2")
+    space = explore_space(normalized, greys=(False, True))
+    shapes = [Shape(None, (), r, 1.0, grey=grey) for r in space.resolutions for grey in space.greys]
+    limits = Constraints(ram_bytes=4 << 10)
+
+    def fit(order: list[Shape]) -> dict[Shape, dict[str, int]]:
+        fitter = Fitter(space, context("mobilenet_v2"), load_target("nrf52840"), limits)
+        found = {shape: fitter.fit(shape) for shape in order}
+        return {shape: f.widths for shape, f in found.items() if f is not None}
+
+    assert len(fit(shapes)) == len(shapes)
+    assert fit(shapes) == fit(shapes[::-1])
+
+
+def test_what_was_taught_must_be_there_and_must_fit() -> None:
+    graph, own = forms("residual")[0], context("residual")
+    moved = InheritTaught((TAUGHT,)).apply(graph, own)
+    for node, weights in own.taught[TAUGHT].items():
+        for key, weight in weights.items():
+            np.testing.assert_array_equal(moved.by_name[node].weights[key], weight)
+    with pytest.raises(ModelError, match=TAUGHT):
+        InheritTaught((TAUGHT,)).apply(graph, Context({}))
+    with pytest.raises(ModelError, match="does not fit"):
+        InheritTaught((TAUGHT,)).apply(SetWidths({"stem": 8}).apply(graph, own), own)
 
 
 def test_a_smaller_kernel_is_exact_where_what_goes_is_zero() -> None:
@@ -283,6 +384,23 @@ def test_an_activation_that_gates_stays_bounded_and_an_answer_stays_as_it_is() -
     gate = (Node("y", "mul", ("c", "s")), Node("t", "tanh", ("y",)))
     graph = Graph("gated", (Input("x", (4, 8, 8)),), (*nodes, *gate), ("t",))
     assert SwapActivation.options(graph) == (SwapActivation("s", "hard_sigmoid"),)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3", "mlp", "grouped"])
+def test_a_block_may_end_in_an_activation_that_is_exchanged(name: str) -> None:
+    """Its last value is an output of the block, but no answer of the network; and it keeps its layers' names, by which
+    the whole network inherits what the block learns."""
+    graph = forms(name)[0]
+    costly = {n.name for n in graph.nodes if n.op in CHEAPER and n.name not in graph.outputs}
+    found = set()
+    for block in regions(graph):
+        whole = part(graph, block)
+        for exchange in exchanges(whole):
+            found |= {m.node for m in exchange if isinstance(m, SwapActivation)}
+            small, large = (Recipe(exchange).apply(g, Context({})) for g in (whole, graph))
+            assert small.outputs == whole.outputs
+            assert {n.name for n in small.nodes if n.weights} <= {n.name for n in large.nodes if n.weights}
+    assert found == costly
 
 
 @pytest.mark.parametrize("first", ["conv2d", "depthwise_conv2d"])

@@ -8,7 +8,7 @@ place is its price in the selection (compare Li et al., "LANA", ECCV 2022), and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ def exchanges(block: Graph) -> tuple[tuple[Move, ...], ...]:
     Where a kind offers several choices for a layer, the first ones together, the second ones, and so on.
     """
     found: list[tuple[Move, ...]] = [()]
+    block = replace(block, outputs=())  # what a block ends in is no answer, and may be exchanged, too
     for kind in EXCHANGES:
         by_layer: dict[str, list[Move]] = {}
         for option in kind.options(block):

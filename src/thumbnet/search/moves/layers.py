@@ -74,7 +74,9 @@ def replaced(graph: Graph, old: Node, new: Sequence[Node]) -> Graph:
 
 def joined(graph: Graph, activation: str) -> Graph:
     """The graph with a new relu or relu6 of this name where `clean` would have it: in the layer before it, if that can
-    be, and nowhere if it changes nothing."""
+    be, and nowhere if it changes nothing. The end of a part of a network stays: in the whole, others read it."""
+    if activation in graph.outputs:
+        return graph
     node = graph.by_name.get(activation)
     if node is not None and node.op == "relu" and never_negative(graph, node.inputs[0]):
         graph = bypass(graph, node)
