@@ -39,9 +39,8 @@ from thumbnet.errors import InfeasibleError, ThumbnetError
 from thumbnet.files import read_json, write_json_atomic, write_text_atomic
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.progress import Progress
-from thumbnet.refine import BATCH
 from thumbnet.runs import versions as own_versions
-from thumbnet.search.efforts import effort_named
+from thumbnet.search.efforts import batch_of, effort_named
 from thumbnet.training.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
@@ -143,7 +142,7 @@ class Bench:
             **_costs(costs),
             "over": over or None,
             "steps": outcome.steps,
-            "images": outcome.steps * BATCH,
+            "images": outcome.steps * batch_of(len(self.data.train)),
             "input": list(size_of(outcome.integer)),
             "note": outcome.note,
         }

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from headline_setting import Setting, Size
+from headline_setting import Setting
 from torch import nn
 
 from thumbnet.errors import UsageError
 from thumbnet.files import read_json, write_json_atomic
 from thumbnet.graph.graph import Graph
 from thumbnet.runs import RunDirectory
-from thumbnet.search.halving import Lesson
+from thumbnet.search.lesson import Lesson
 from thumbnet.training.loop import Schedule, assess, train
 from thumbnet.training.module import GraphModule
 
@@ -78,7 +78,7 @@ def _tune(setting: Setting, steps: int) -> Tuned:
             spent += 1
 
         known[name, share] = None
-        loss = known[name, share] = _short_training(module, lesson, size, setting, per_trial, trial, count)
+        loss = known[name, share] = _short_training(module, lesson, setting, per_trial, trial, count)
         best.append((loss, module, f"{width} at {size[0]} × {size[1]}"))
         return loss
 
@@ -97,7 +97,6 @@ def _tune(setting: Setting, steps: int) -> Tuned:
 def _short_training(
     module: GraphModule,
     lesson: Lesson,
-    size: Size,
     setting: Setting,
     steps: int,
     trial: Any,
@@ -107,7 +106,7 @@ def _short_training(
 
     Raises `optuna.TrialPruned` where the study gives the trial up.
     """
-    training, validation = lesson.images(size)
+    training, validation = lesson.images(module.graph.inputs[0].shape)
     losses: list[float] = []
 
     def evaluate(network: nn.Module) -> float:
@@ -123,7 +122,7 @@ def _short_training(
             module,
             training,
             lesson.objective,
-            Schedule(steps, rate=RATE, final_rate=FINAL_RATE, warmup=0.2),
+            Schedule(steps, batch=lesson.batch, rate=RATE, final_rate=FINAL_RATE, warmup=0.2),
             augmentation=lesson.augmentation,
             seed=lesson.seed,
             evaluate=evaluate,

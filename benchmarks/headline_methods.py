@@ -122,19 +122,8 @@ def identity(setting: Setting, steps: int) -> dict[str, object]:
 
 
 def training_steps(run_dir: Path) -> int:
-    """Optimizer steps of all networks that a run of `thumbnet.optimize` trained."""
-    told = json.loads((run_dir / "result.json").read_text()).get("training")
-    return int(told["steps"]) if told else _steps_of_curves(run_dir)
-
-
-def _steps_of_curves(run_dir: Path) -> int:
-    """The same from what the stages kept, for runs whose result.json does not tell."""
-    trials = json.loads((run_dir / "stages" / "search" / "search.json").read_text())["trials"]
-    total = sum(max((int(p["step"]) for p in t["curve"]), default=0) for t in trials)
-    for path in sorted(run_dir.glob("stages/refine-*/finished.json")):
-        curves = json.loads(path.read_text())["curves"]
-        total += sum(int(points[-1]["step"]) for name, points in curves.items() if name != "search" and points)
-    return total
+    """Optimizer steps of all networks that a run of `thumbnet.optimize` trained, what its blocks learned included."""
+    return int(json.loads((run_dir / "result.json").read_text())["training"]["equivalent_steps"])
 
 
 METHODS = {

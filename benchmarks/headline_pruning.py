@@ -21,7 +21,7 @@ from thumbnet.errors import UsageError
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
 from thumbnet.importers import load
-from thumbnet.search.halving import Lesson
+from thumbnet.search.lesson import Lesson
 from thumbnet.training.distill import CrossEntropy
 
 

@@ -7,7 +7,7 @@ training are the same for all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,8 +33,9 @@ from thumbnet.progress import Progress
 from thumbnet.results import Costs
 from thumbnet.runs import RunDirectory
 from thumbnet.search.efforts import Effort
-from thumbnet.search.halving import Lesson
+from thumbnet.search.lesson import Lesson
 from thumbnet.search.recipe import Context
+from thumbnet.targets import limits_on, load_target
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.head import refit_head
 from thumbnet.training.loop import Images, answered, draw_some, recalibrate
@@ -98,9 +99,11 @@ class Setting:
 
     def _job(self, flash_kb: int | None) -> Job:
         p = self.problem
+        board = load_target(p.target)
         flash, ram = (None, None) if flash_kb is None else (f"{flash_kb}KB", f"{p.ram_kb}KB")
+        limits = limits_on(board, flash=flash, ram=ram)
         own = (self.effort, self.seed, p.size, p.mean, p.std, None, p.augment)
-        return Job.of(self.reference, self.data, p.target, flash, ram, None, None, None, *own)
+        return Job.of(self.reference, self.data, board, limits, *own)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -129,7 +132,7 @@ class Setting:
     @property
     def quantized_steps(self) -> int:
         """Of a finalist of Thumbnet at this effort; every method ends with as many."""
-        return refine._steps(self.job.effort.quantized_epochs, self.lesson.images(self.problem.size)[0])
+        return self.job.effort.quantized_steps(len(self.lesson.train))
 
     # --- limits
 
@@ -175,17 +178,16 @@ class Setting:
         """The network trained for `steps` steps in all, the last of them quantization-aware, and lowered."""
         lesson = lesson or self.lesson
         graph = module.to_graph()
-        size = graph.inputs[0].shape[1:]
         quantized = min(self.quantized_steps, steps // 2)
-        job = Stepped.of(self.job, (steps - quantized, quantized), len(lesson.train))
+        job = Stepped.of(self.job, (steps - quantized, quantized))
         checkpoints = Checkpoints(run.unfinished("train"), f"{self.job.key}/{graph.digest}/{steps}")
-        floating, _ = refine.distil(job, graph, lesson, size, checkpoints, self.progress)
-        return refine.quantize(job, floating, lesson, size, checkpoints, self.progress)[1]
+        floating, _ = refine.distil(job, graph, lesson, checkpoints, self.progress)
+        return refine.quantize(job, floating, lesson, checkpoints, self.progress)[1]
 
     def inherited(self, graph: Graph, lesson: Lesson) -> GraphModule:
         """A network made from the reference, ready to be trained: batch norms measured again, last layer fitted."""
         module = GraphModule(graph)
-        training, _ = lesson.images(graph.inputs[0].shape[1:])
+        training, _ = lesson.images(graph.inputs[0].shape)
         drawn = draw_some(len(training), HEAD_IMAGES, self.seed)
         recalibrate(module, training, drawn, batch=min(64, len(drawn)))
         if lesson.teacher is not None:
@@ -201,19 +203,18 @@ class Stepped(Job):
     """A job whose effort is given in steps: (distillation, quantization-aware)."""
 
     steps: tuple[int, int] = (0, 0)
-    images: int = field(default=0)
 
     @staticmethod
-    def of(job: Job, steps: tuple[int, int], images: int) -> Stepped:  # type: ignore[override]
+    def of(job: Job, steps: tuple[int, int]) -> Stepped:  # type: ignore[override]
         given: dict[str, Any] = {f.name: getattr(job, f.name) for f in fields(Job)}
-        return Stepped(**given, steps=steps, images=images)
+        return Stepped(**given, steps=steps)
 
     @property
     def effort(self) -> Effort:
-        per_epoch = max(1, self.images // refine.BATCH)
-        # Epochs are rounded up to steps, hence the half that keeps rounding errors away.
-        final, quantized = (max(0.0, n - 0.5) / per_epoch for n in self.steps)
-        return replace(super().effort, final_epochs=final, quantized_epochs=quantized)
+        final, quantized = self.steps
+        # Parts are rounded up to steps, hence the half that keeps rounding errors away.
+        part = max(0.0, quantized - 0.5) / max(1, final)
+        return replace(super().effort, final_epochs=0.0, least_steps=final, quantized=part)
 
 
 def resolutions(size: Size) -> list[Size]:

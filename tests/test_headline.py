@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from headline_methods import METHODS, training_steps
+from headline_methods import METHODS
 from headline_networks import CifarResNet, MobileNetV1, cifar_resnet, mobilenet_v1, read_npz
 from headline_plot import accuracy_against_flash
 from headline_problems import PROBLEMS, SHARED, Problem, shared
@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from thumbnet import stages
+from thumbnet import stages, story
 from thumbnet.data import Dataset, dataset_from_arrays
 from thumbnet.errors import DataError
 from thumbnet.search import efforts
@@ -265,20 +265,6 @@ def test_text_goes_between_the_marks() -> None:
         between_marks("nothing", "x", "new")
 
 
-def test_steps_of_a_run_are_those_of_all_networks(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text(json.dumps({"training": {"steps": 7, "images": 224}}))
-    assert training_steps(tmp_path) == 7
-    (tmp_path / "result.json").write_text("{}")
-    for folder, content in {
-        "search": {"trials": [{"curve": [{"step": 3}, {"step": 9}]}, {"curve": []}]},
-        "refine-a": {"curves": {"search": [{"step": 9}], "distillation": [{"step": 20}], "quantized": [{"step": 5}]}},
-    }.items():
-        path = tmp_path / "stages" / folder / ("search.json" if folder == "search" else "finished.json")
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(content))
-    assert training_steps(tmp_path) == 9 + 20 + 5
-
-
 # --- the whole
 
 
@@ -347,9 +333,10 @@ def test_every_method_fits_the_same_limits_with_the_same_steps(tmp_path: Path, m
     """A second call measures nothing: its cells are the first one's. From nothing, all figures are the same again."""
     pytest.importorskip("torch_pruning", reason="torch-pruning is not installed: pip install 'thumbnet[bench]'")
     pytest.importorskip("optuna", reason="optuna is not installed: pip install 'thumbnet[bench]'")
-    monkeypatch.setitem(efforts.EFFORTS, "tiny", efforts.Effort(3, ((1, 20),), 8, 1, 2, 32))
+    monkeypatch.setitem(efforts.EFFORTS, "tiny", efforts.Effort(4, ((1, 0.25),), 1, 0, 80, 0.25, 32, 4))
     monkeypatch.setattr(stages, "PROOF_IMAGES", 4)
     monkeypatch.setitem(PROBLEMS, "tiny", TINY)
+    monkeypatch.setattr(story, "cores", lambda: 1)  # steps are counted in this process
     taken = counted_steps(monkeypatch)
     cells, counts = [], {}
     for cell in headline.Bench(TINY, "tiny", tmp_path / "runs").cells(TINY.flash_kb, None, list(METHODS)):
@@ -358,11 +345,15 @@ def test_every_method_fits_the_same_limits_with_the_same_steps(tmp_path: Path, m
     found = {c["method"]: c for c in cells}
     assert set(found) == {"reference", *METHODS}
     assert not [c["failed"] for c in cells if c.get("failed")]
+    (run,) = (tmp_path / "runs").rglob("result.json")
+    told = json.loads(run.read_text())["training"]
+    assert counts["thumbnet"] == told["steps"] + told["block_steps"]
     for method in METHODS.values():
         own = found[method.name]
         if method.fits:
             assert own["flash_bytes"] <= 18 * 1024 < found["ptq"]["flash_bytes"], method.name
-            assert own["steps"] == counts[method.name] == counts["thumbnet"] > 20
+            assert own["steps"] == (told["equivalent_steps"] if method.name == "thumbnet" else counts[method.name]) > 20
+            assert own["steps"] == found["thumbnet"]["steps"]
             assert own["accuracy"] > 50, method.name  # a guess is right in a third
         assert own["drop"] == pytest.approx(found["reference"]["accuracy"] - own["accuracy"])
     assert counts["ptq"] == 0

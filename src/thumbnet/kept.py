@@ -113,7 +113,10 @@ def save_variants(folder: Path, variants: tuple[tuple[Variant, ...], ...]) -> No
     }
     save_file(tensors, folder / "taught.safetensors")
     facts = [
-        [{"block": v.block, "skipped": v.skipped, "loss": v.loss, **Recipe(v.moves).json()} for v in own]
+        [
+            {"block": v.block, "skipped": v.skipped, "loss": v.loss, "steps": v.steps, **Recipe(v.moves).json()}
+            for v in own
+        ]
         for own in variants
     ]
     write_json_atomic(folder / "variants.json", facts)
@@ -127,7 +130,7 @@ def load_variants(folder: Path) -> tuple[tuple[Variant, ...], ...]:
         taught.setdefault((int(k), int(j)), {}).setdefault(node, {})[key] = tensor.numpy()
     return tuple(
         tuple(
-            Variant(v["block"], Recipe.from_json(v).moves, v["skipped"], v["loss"], taught.get((k, j), {}))
+            Variant(v["block"], Recipe.from_json(v).moves, v["skipped"], v["loss"], taught.get((k, j), {}), v["steps"])
             for j, v in enumerate(own)
         )
         for k, own in enumerate(read_json(folder / "variants.json"))

@@ -107,4 +107,5 @@ def optimize(
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared
         insight = stages.insight(job, run, space, context, baseline, trials, best, progress)  # why this architecture
-        return stages.report(job, run, reference, baseline, trials, finished, best, proof, insight, progress)
+        training = stages.training(job, space, variants, trials, finished, best)
+        return stages.report(job, run, reference, baseline, trials, finished, best, proof, insight, training, progress)

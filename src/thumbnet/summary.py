@@ -53,9 +53,10 @@ def write_summary(
     proof: Proof,
     tested: Tested,
     insight: dict[str, Any],
+    training: dict[str, int],
 ) -> Result:
     """Writes `result.json`, `details.json` and the report."""
-    summary = _result(job, run, reference, baseline, best, proof, tested)
+    summary = {**_result(job, run, reference, baseline, best, proof, tested), "training": training}
     write_json_atomic(run.path / "result.json", summary)
     details = {
         **_story(job, run, summary),

@@ -45,6 +45,7 @@ class Variant:
     skipped: bool
     loss: float  # how far the reference's outputs move with this variant in place, by the task's distance
     taught: Taught
+    steps: int = 0  # that it has learned for
 
     @property
     def name(self) -> str:
@@ -102,7 +103,7 @@ def teach(workshop: Workshop, block: Block, on_step: OnStep) -> list[Variant]:
             graph = module.to_graph()
             loss = _price(workshop, tail, torch.cat(_outputs(module, x[judged])), y[judged])
             taught = {n.name: dict(n.weights) for n in graph.nodes if n.weights}
-            found.append(Variant(block.name, form, False, loss, taught))
+            found.append(Variant(block.name, form, False, loss, taught, length))
     return found
 
 
