@@ -97,11 +97,9 @@ def teach(workshop: Workshop, block: Block, on_step: OnStep) -> list[Variant]:
                 continue  # the block as it is
             for move in form[len(exchange) :] if graph is not whole else form:
                 graph = move.apply(graph, Context({}))
-            module, length = GraphModule(graph), form_steps(form, steps)
-            _learn(module, x[: judged.start], y[: judged.start], length, workshop.lesson.seed)
+            length = form_steps(form, steps)
+            graph, loss = _learned(workshop, graph, tail, x, y, judged, length)
             on_step(length, "")
-            graph = module.to_graph()
-            loss = _price(workshop, tail, torch.cat(_outputs(module, x[judged])), y[judged])
             taught = {n.name: dict(n.weights) for n in graph.nodes if n.weights}
             found.append(Variant(block.name, form, False, loss, taught, length))
     return found
@@ -178,6 +176,17 @@ def _tail(graph: Graph, block: Block) -> Graph:
     if not all(v in behind for v in graph.outputs):
         raise ModelError(f"Not everything passes through '{block.exit}'.")
     return Graph(graph.name, (Input(block.exit, graph.shapes[block.exit]),), tuple(nodes), graph.outputs)
+
+
+def _learned(
+    workshop: Workshop, graph: Graph, tail: GraphModule, x: torch.Tensor, y: torch.Tensor, judged: slice, steps: int
+) -> tuple[Graph, float]:
+    """A variant and its price, after it has learned; as it was where learning made it worse."""
+    module = GraphModule(graph).eval()
+    before = _price(workshop, tail, torch.cat(_outputs(module, x[judged])), y[judged])
+    _learn(module, x[: judged.start], y[: judged.start], steps, workshop.lesson.seed)
+    after = _price(workshop, tail, torch.cat(_outputs(module, x[judged])), y[judged])
+    return (module.to_graph(), after) if after < before else (graph, before)
 
 
 def _learn(module: GraphModule, x: torch.Tensor, y: torch.Tensor, steps: int, seed: int) -> None:

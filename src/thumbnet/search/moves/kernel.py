@@ -36,11 +36,13 @@ class SetKernel(Move):
 
     @classmethod
     def options(cls, graph: Graph) -> tuple[SetKernel, ...]:
-        """Every smaller odd size; of depthwise convolutions from 3 up, since at 1 they would only scale."""
+        """Every smaller odd size; from 3 up for depthwise convolutions, which would only scale at 1, and for those with
+        a stride, which would not even look at most pixels."""
         found = []
         for name, node in layers(graph, "conv2d", "depthwise_conv2d"):
             largest = max(node.weights["weight"].shape[2:])
-            least = 3 if node.op == "depthwise_conv2d" else 1
+            strided = max(node.attrs.get("stride", (1, 1))) > 1
+            least = 3 if node.op == "depthwise_conv2d" or strided else 1
             for kernel in range((largest - 2) | 1, least - 1, -2):
                 if _cuts(node, kernel) is not None:
                     found.append(cls(name, kernel))
