@@ -45,7 +45,8 @@ from thumbnet.targets import load_target
 
 Array = npt.NDArray[Any]
 SIZES = {"train": 96, "val": 48, "test": 48}
-TARGET, SEED, STEPS, SHARE = "nrf52840", 0, 120, 0.8
+TARGET, SEED, STEPS = "nrf52840", 0, 120
+SHARE = 0.4  # of the weights as bytes that may stay: less than 4 bits alone would need
 EFFORT = efforts.Effort(4, ((1, 0.5),), 1, 20, 180, 0.25, 32, 20)
 LONGER = efforts.Effort(4, ((1, 0.5),), 1, 40, 700, 0.1, 32, 20)  # until maps show the rarer classes at all
 RESULTS = Path(__file__).parent / "results"

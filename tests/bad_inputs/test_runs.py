@@ -101,7 +101,7 @@ def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(images: Path) -> 
     assert run.returncode == 130
     assert "Traceback" not in error
     last = error.rstrip().splitlines()[-1]
-    assert "Kept in r: baseline, importance." in last
+    assert "Kept in r: baseline, importance, variants." in last
     assert "thumbnet optimize models:Small images --input-size 12x12 --run-dir r" in last
 
 
