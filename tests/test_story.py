@@ -155,12 +155,14 @@ def test_the_same_call_loads_everything_and_gives_the_same_firmware(result: Resu
     assert {p: p.stat().st_mtime_ns for p in stages} == stages
 
 
-def test_another_run_with_the_same_seed_gives_the_same_bytes(
-    result: Result, reference: Separable, tmp_path: Path
+@pytest.mark.parametrize("workers", [1, 3])
+def test_another_run_with_the_same_seed_gives_the_same_bytes_whatever_the_workers(
+    workers: int, result: Result, reference: Separable, tmp_path: Path
 ) -> None:
-    again = run(reference, tmp_path / "again")
+    again = run(reference, tmp_path / "again", workers=workers)
     for name in ("firmware/model.c", "model.tflite"):
         assert (again.run_dir / name).read_bytes() == (result.run_dir / name).read_bytes(), name
+    assert again.trials == result.trials
 
 
 def test_the_proof_can_be_repeated_and_notices_a_changed_weight(result: Result, tmp_path: Path) -> None:

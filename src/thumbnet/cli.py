@@ -108,6 +108,9 @@ def optimize(
         float | None, typer.Option(help="The worst metric allowed: least accuracy in percent, or largest error.")
     ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Networks trained at once; by default one for each core.")
+    ] = None,
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     input_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model does not tell.")] = None,
@@ -165,6 +168,7 @@ def optimize(
             task=task,
             loss=loss,
             metric=metric,
+            workers=workers,
             progress=_progress(quiet),
         )
     _show(result)
