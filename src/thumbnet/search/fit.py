@@ -147,12 +147,16 @@ class Fitter:
         return self._costs(shape, widths).code_bytes
 
     def skips(self, cut: str | None) -> list[tuple[str, ...]]:
-        """No block left out of those before the cut; the less important half of them; all of them."""
+        """No block left out of those before the cut; the less important half of them, three quarters; all of them."""
         whole = self.bare if cut is None else truncate(self.bare, cut)
         there = {n.name for n in whole.nodes} - {cut}
         known = (b.name for b in self.space.blocks if b.exit in there)
         blocks = sorted(known, key=lambda b: (self.context.blocks.get(b, 0.0), b))
-        return list(dict.fromkeys(tuple(blocks[:k]) for k in (0, math.ceil(len(blocks) / 2), len(blocks))))
+        return list(
+            dict.fromkeys(
+                tuple(blocks[:k]) for k in (0, math.ceil(len(blocks) / 2), math.ceil(len(blocks) * 3 / 4), len(blocks))
+            )
+        )
 
     def fit(self, shape: Shape) -> Fitted | None:
         """The widest network of this shape within the limits; the closest miss if there is none; None if impossible."""

@@ -75,9 +75,10 @@ def score(school: School, fitted: Fitted, on_step: OnStep) -> Candidate:
     generator = torch.Generator().manual_seed(lesson.seed)
     chosen = torch.randperm(len(training), generator=generator)[: school.scoring_images]
     recalibrate(module, training, chosen)
-    refitted = lesson.teacher is not None and refit_head(module, training, chosen, lesson.teacher)
+    fitting = len(chosen) * 3 // 4  # the scale is found on images that the layer was not fitted to
+    refitted = lesson.teacher is not None and refit_head(module, training, chosen[:fitting], lesson.teacher)
     if refitted and isinstance(lesson.task, Classification):
-        rescale_head(module, training, chosen)
+        rescale_head(module, training, chosen[fitting:])
     accuracy, loss = _validate(module, validation, lesson.task)
     on_step(1, "")
     return Candidate(fitted, module.to_graph(), accuracy, loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ from thumbnet.search.space import Space
 from thumbnet.search.variants import Variant
 from thumbnet.targets.target import Target
 
-MAX_CUTS, MAX_RESOLUTIONS = 5, 4
+MAX_CUTS, MAX_RESOLUTIONS = 4, 4
 BUNDLE = 8  # shapes that are fitted in one task: neighbours share what they know of each other
 
 
@@ -97,7 +98,8 @@ def _plans(fitter: Fitter, variants: Sequence[Sequence[Variant]], cut: str | Non
     asked = {"flash_bytes": limits.flash_bytes, "macs": limits.macs}
     limited = {k: float(v) for k, v in asked.items() if v is not None}
     bare = Shape(cut, fitter.skips(cut)[-1], space.resolutions[0] if space.resolutions else None, 1.0)
-    return [*plans(whole, blocks, own, limited, fitter.code_bytes(bare)), *uniform_plans(own)]
+    uniform = [p for skips in fitter.skips(cut) for p in uniform_plans(own, skips)]
+    return [*plans(whole, blocks, own, limited, fitter.code_bytes(bare)), *uniform]
 
 
 def _spread(cuts: Sequence[str], count: int) -> list[str]:
@@ -108,14 +110,21 @@ def _spread(cuts: Sequence[str], count: int) -> list[str]:
 
 
 def diverse(fitted: list[Fitted], count: int) -> list[Fitted]:
-    """Round-robin over inputs and kinds of exchanges, largest kept importance first."""
-    lanes: dict[object, list[Fitted]] = {}
-    for item in sorted(fitted, key=lambda f: (-f.kept, f.recipe.id)):
-        kinds = tuple(sorted({m.kind for m in item.shape.exchanges}))
-        lanes.setdefault((item.shape.resolution, kinds), []).append(item)
+    """As different as can be: each next one shares least with those already chosen; of equals, what keeps most of the
+    reference's importance."""
+    left = sorted(fitted, key=lambda f: (-f.kept, f.recipe.id))
+    seen: Counter[tuple[str, object]] = Counter()
     chosen: list[Fitted] = []
-    while len(chosen) < count and any(lanes.values()):
-        for lane in lanes.values():
-            if lane and len(chosen) < count:
-                chosen.append(lane.pop(0))
+    while left and len(chosen) < count:
+        best = min(left, key=lambda f: sum(seen[t] for t in _traits(f)))
+        left.remove(best)
+        chosen.append(best)
+        seen.update(_traits(best))
     return chosen
+
+
+def _traits(fitted: Fitted) -> tuple[tuple[str, object], ...]:
+    shape = fitted.shape
+    kinds = tuple(sorted({m.kind for m in shape.exchanges}))
+    ways = {"kinds": kinds, "cut": shape.cut, "skips": len(shape.skips), "resolution": shape.resolution}
+    return (*ways.items(), ("widths", (shape.balance, shape.tilt)), ("grey", shape.grey))

@@ -119,11 +119,14 @@ def plans(
     return list(found)
 
 
-def uniform_plans(variants: Sequence[Sequence[Variant]]) -> Iterator[Plan]:
-    """The same kind of variant in every block that has it, nothing left out: what a person would try first."""
+def uniform_plans(variants: Sequence[Sequence[Variant]], skips: Sequence[str] = ()) -> Iterator[Plan]:
+    """The same kind of variant in every block that has it, these blocks left out: what a person would try first."""
+    gone = set(skips)
     kinds = sorted({_kinds(v) for own in variants for v in own if v.moves} & set(UNIFORM))
     for kind in kinds:
-        yield _plan([next((v for v in own if _kinds(v) == kind), own[0]) for own in variants])
+        chosen = [next((v for v in own if _kinds(v) == kind), own[0]) for own in variants if own[0].block not in gone]
+        plan = _plan(chosen)
+        yield Plan(tuple(skips), plan.exchanges, plan.taught)
 
 
 def _kinds(variant: Variant) -> tuple[str, ...]:
