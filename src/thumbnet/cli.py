@@ -108,6 +108,9 @@ def optimize(
         float | None, typer.Option(help="The worst metric allowed: least accuracy in percent, or largest error.")
     ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    time_limit: Annotated[
+        str | None, typer.Option(help="How long all of it may take, such as 30min or 2h: as many steps as fit.")
+    ] = None,
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     input_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model does not tell.")] = None,
@@ -130,6 +133,7 @@ def optimize(
     quiet: Quiet = False,
 ) -> None:
     """Find a network that fits, and build its verified firmware."""
+    from thumbnet.durations import parse_duration
     from thumbnet.results import check_task_name
     from thumbnet.targets import limits_on, load_target
 
@@ -138,6 +142,8 @@ def optimize(
     limits_on(load_target(target), **limits)  # cheap checks before anything is read or imported
     if task is not None:
         check_task_name(task)
+    if time_limit is not None:
+        parse_duration(time_limit)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
     if force and run_dir is None:
         raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
@@ -155,6 +161,7 @@ def optimize(
             target,
             **limits,
             effort=effort,
+            time_limit=time_limit,
             seed=seed,
             run_dir=run_dir,
             input_size=shape,
@@ -175,6 +182,7 @@ def demo(
     run_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs/demo"),
     seed: Seed = 0,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
+    time_limit: Annotated[str | None, typer.Option(help="How long all of it may take, such as 5min.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Start over, whatever is kept in --run-dir.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -185,7 +193,7 @@ def demo(
         from thumbnet.runs import locked
 
         with locked(run_dir):  # before the reference is trained
-            result = run_demo(run_dir, seed, _progress(quiet), effort)
+            result = run_demo(run_dir, seed, _progress(quiet), effort, time_limit)
     _show(result)
 
 

@@ -55,6 +55,7 @@ class Job:
     augmentation: Augmentation
     agreement: Check | None = None  # of the graph with the model's own framework, on random and real inputs
     left_out: str = ""  # what the model ends in and `graph` does not, as told to the user
+    time_limit: float | None = None  # seconds of the whole run
 
     @property
     def effort(self) -> Effort:
@@ -79,6 +80,7 @@ class Job:
             "preprocessing": self.preprocessing.json(),
             "augmentation": asdict(self.augmentation),
             **own,
+            **({} if self.time_limit is None else {"time_limit": self.time_limit}),
         }
 
     @property
@@ -127,6 +129,7 @@ class Job:
         task: str | None = None,
         loss: Own | str | None = None,
         metric: Own | str | None = None,
+        time_limit: float | None = None,
     ) -> Job:
         """Raises an error of `thumbnet.errors` for each argument that cannot be used, the cheap checks first."""
         effort_named(effort)
@@ -153,7 +156,9 @@ class Job:
         _check_augmentation(dataset, preprocessing, augmentation)
         name = _slug(str(name))
         return Job(
-            name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement, left_out
+            *(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement),
+            left_out=left_out,
+            time_limit=time_limit,
         )
 
 

@@ -39,6 +39,7 @@ from thumbnet.kept import (
     save_tensors,
     save_variants,
 )
+from thumbnet.pace import Pace
 from thumbnet.progress import Progress
 from thumbnet.refine import finish, integer_answers, judged, stored_inputs
 from thumbnet.result import Result
@@ -156,16 +157,17 @@ def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progr
 
 
 def teach(
-    job: Job, run: RunDirectory, space: Space, context: Context, baseline: Baseline, progress: Progress
+    job: Job, run: RunDirectory, space: Space, context: Context, baseline: Baseline, progress: Progress, pace: Pace
 ) -> tuple[tuple[tuple[Variant, ...], ...], Context]:
     """What each block can become, and what that costs in accuracy: variants that learned the reference's features. And
     the context with what they learned."""
 
     def compute() -> tuple[tuple[Variant, ...], ...]:
         blocks = teachable(space.graph) if job.effort.taught else ()
-        steps = job.effort.taught
+        lesson = _lesson(job, baseline)
+        steps = pace.teaching(space, context, blocks, lesson)
         total = sum(total_steps(part(space.graph, b), steps) for b in blocks)
-        workshop = Workshop(space.graph, _lesson(job, baseline), steps, frozenset(b.name for b in space.blocks))
+        workshop = Workshop(space.graph, lesson, steps, frozenset(b.name for b in space.blocks))
         with progress.stage(f"Teach variants to {len(blocks)} blocks", total=total) as stage:
             return tuple(
                 map(tuple, run_tasks(teach_block, workshop, blocks, workers=run.workers, on_step=stage.advance))
@@ -183,6 +185,7 @@ def search(
     variants: tuple[tuple[Variant, ...], ...],
     baseline: Baseline,
     progress: Progress,
+    pace: Pace,
 ) -> tuple[list[Finalist], list[Trial]]:
     """Candidates that fit, halved while they learn."""
 
@@ -191,15 +194,17 @@ def search(
         proposals, misses = propose(bench, variants, job.effort, progress, run.workers)
         if not proposals:
             raise InfeasibleError(*refusal(space, job.target, job.limits, job.name, misses))
+        lesson = _lesson(job, baseline)
         candidates, trials = halve(
             space.graph,
             context,
             proposals,
-            _lesson(job, baseline),
+            lesson,
             job.effort,
             progress,
             _checkpoints(job, run, "search"),
             run.workers,
+            lambda first: pace.search(lesson, [c.graph for c in first]),
         )
         finalists = [Finalist(c.fitted.recipe.id, c.graph, c.curve) for c in candidates]
         return finalists, trials
@@ -208,7 +213,7 @@ def search(
 
 
 def refine(
-    job: Job, run: RunDirectory, finalists: list[Finalist], baseline: Baseline, progress: Progress
+    job: Job, run: RunDirectory, finalists: list[Finalist], baseline: Baseline, progress: Progress, pace: Pace
 ) -> list[Finished]:
     """Each finalist trained to the end, quantization-aware, and lowered."""
     lesson = _lesson(job, baseline)
@@ -217,7 +222,12 @@ def refine(
         name = f"refine-{finalist.recipe_id}"
 
         def compute() -> Finished:
-            return finish(job, finalist, lesson, _checkpoints(job, run, name), progress)
+            waiting = [f.graph for f in finalists[finalists.index(finalist) :]]
+            steps = pace.final(waiting, lesson, finalist.recipe_id)
+            return finish(
+                *(job, finalist, lesson, _checkpoints(job, run, name), progress, steps),
+                lambda floating: pace.quantized(floating, lesson, finalist.recipe_id, steps),
+            )
 
         return run.stage(name, job.key, compute, save_finished, load_finished)
 
