@@ -107,6 +107,10 @@ def optimize(
     metric_limit: Annotated[
         float | None, typer.Option(help="The worst metric allowed: least accuracy in percent, or largest error.")
     ] = None,
+    front: Annotated[
+        bool | None,
+        typer.Option("--front/--no-front", help="Networks of several sizes; default: where no cost is limited."),
+    ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     time_limit: Annotated[
         str | None, typer.Option(help="How long all of it may take, such as 30min or 2h: as many steps as fit.")
@@ -160,6 +164,7 @@ def optimize(
             data,
             target,
             **limits,
+            front=front,
             effort=effort,
             time_limit=time_limit,
             seed=seed,
@@ -410,6 +415,8 @@ def targets(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _show(result: Any) -> None:
     out.print(result.table())
+    if result.networks:
+        out.print(result.front_table())
     out.print(f"Firmware: {result.firmware}")
     out.print(f"Report:   {result.report}")
     missed = result.missed()

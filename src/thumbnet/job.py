@@ -56,10 +56,12 @@ class Job:
     agreement: Check | None = None  # of the graph with the model's own framework, on random and real inputs
     left_out: str = ""  # what the model ends in and `graph` does not, as told to the user
     time_limit: float | None = None  # seconds of the whole run
+    front: bool = False  # whether networks of several sizes are asked for
 
     @property
     def effort(self) -> Effort:
-        return effort_named(self.effort_name)
+        effort = effort_named(self.effort_name)
+        return effort.of_front() if self.front else effort
 
     @property
     def default_run_dir(self) -> Path:
@@ -81,6 +83,7 @@ class Job:
             "augmentation": asdict(self.augmentation),
             **own,
             **({} if self.time_limit is None else {"time_limit": self.time_limit}),
+            **({"front": True} if self.front else {}),
         }
 
     @property
@@ -130,6 +133,7 @@ class Job:
         loss: Own | str | None = None,
         metric: Own | str | None = None,
         time_limit: float | None = None,
+        front: bool = False,
     ) -> Job:
         """Raises an error of `thumbnet.errors` for each argument that cannot be used, the cheap checks first."""
         effort_named(effort)
@@ -159,6 +163,7 @@ class Job:
             *(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement),
             left_out=left_out,
             time_limit=time_limit,
+            front=front,
         )
 
 

@@ -28,7 +28,7 @@ from thumbnet.robustness import SAMPLES, corruptions_of
 from thumbnet.runs import RunDirectory
 from thumbnet.search import budget
 from thumbnet.search.budget import Final, Rate
-from thumbnet.search.efforts import Effort
+from thumbnet.search.efforts import FRONT_POINTS, Effort
 from thumbnet.search.executors import run_tasks
 from thumbnet.search.fit import Fitter, Shape
 from thumbnet.search.insight import IMAGES, MOVES, VALIDATION
@@ -94,7 +94,11 @@ class Pace:
         final = self._final(network, lesson)
         tail = self.tail(network)
         shapes = STRUCTURES * len(list(shapes_of(fitter, ())))
-        fixed = tail + (shapes * fit + job.effort.candidates * (final.floating.judged + own.judged)) / self.run.workers
+        budgets = FRONT_POINTS if job.front else 1
+        fixed = (
+            tail
+            + budgets * (shapes * fit + job.effort.candidates * (final.floating.judged + own.judged)) / self.run.workers
+        )
 
         def training(steps: int) -> float:
             effort = budget.scaled(job.effort, steps)
@@ -111,7 +115,7 @@ class Pace:
             raise UsageError(
                 f"--time-limit {duration(job.time_limit or 0)} is too short for {job.name} with {images:,} training "
                 f"images: it takes about {duration((self.elapsed + shortest) / AIM * 1.1)} at least.",
-                "Allow more time, or choose --effort quick.",
+                "Allow more time" + ("." if job.effort_name == "quick" else ", or choose --effort quick."),
             )
         scalable = training(job.effort.steps(images)) + teaching(job.effort.taught)
         taught = budget.taught_steps(job.effort, (self.left(0.0) - fixed) / max(scalable, 1e-9))

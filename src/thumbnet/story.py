@@ -32,6 +32,7 @@ def optimize(
     energy_mj: float | None = None,
     max_drop: float | None = None,
     metric_limit: float | None = None,
+    front: bool | None = None,
     effort: str = "standard",
     time_limit: str | float | None = None,
     seed: int = 0,
@@ -54,7 +55,9 @@ def optimize(
     (input, target). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `latency_ms`,
     `cycles`, `macs` and `energy_mj` (estimated, millijoules) are of one inference. `max_drop` is how much worse than
     the reference's the metric may be: points of accuracy, or the unit of another task's metric; `metric_limit` is the
-    worst value of the metric itself, such as 90 for 90 % accuracy, or a largest error (docs/limits.md). `mean` and
+    worst value of the metric itself, such as 90 for 90 % accuracy, or a largest error (docs/limits.md). With `front`
+    networks of several sizes are made, and the smallest that keeps a limit on quality becomes the firmware, or the best
+    where there is none; left out, that is done where no cost is limited (docs/front.md). `mean` and
     `std` are what the network was trained with, per channel, for pixels in 0..1. `input_size` is (height, width) where
     the model does not tell. `augment` says how training images may vary: "none", "light" (other exposure), "upright"
     (also moved), "photo" (also mirrored; the default for classes of images) or "surface" (also turned and upside down).
@@ -102,6 +105,7 @@ def optimize(
         loss,
         metric,
         seconds,
+        all(v is None for v in (flash, ram, latency_ms, cycles, macs, energy_mj)) if front is None else front,
     )
     progress, before = progress or Progress.quiet(), time.monotonic() - began
     with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress, workers or cores()) as run:

@@ -27,6 +27,7 @@ from thumbnet.training.module import GraphModule
 RATE = 2e-3
 QUANTIZED = 1.7  # seconds of a quantization-aware step, as a multiple of another one's
 TOLD_SECONDS = 30  # less is not worth a word
+Halve = Callable[[list["Candidate"], int], tuple[list["Candidate"], list["Candidate"]]]
 _NO_CHECKPOINTS = Checkpoints.none()
 
 
@@ -126,10 +127,12 @@ def search(
     checkpoints: Checkpoints = _NO_CHECKPOINTS,
     workers: int = 1,
     planned: Callable[[list[Candidate]], Effort] | None = None,
+    halve: Halve | None = None,
 ) -> tuple[list[Candidate], list[Trial]]:
     """The finalists, best first, and every trial. The same with any number of workers.
 
     `planned` hears which candidates the first rung will train, best first, and may say how long all of them do.
+    `halve` says who goes on; left out, those that lose least.
     """
     school = School(reference, context, lesson, effort.scoring_images, checkpoints)
     metric = lesson.task.metric
@@ -137,11 +140,12 @@ def search(
         candidates = run_tasks(score, school, proposals, workers=workers, on_step=stage.advance)
         stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
     trials: list[Trial] = []
+    halve = halve or best_first
     usual = effort
     if planned is not None and effort.rungs:
-        effort = planned(_halve(candidates, effort.rungs[0][0])[0])
+        effort = planned(halve(candidates, effort.rungs[0][0])[0])
     for rung, (survivors, steps) in enumerate(effort.rung_steps(len(lesson.train))):
-        candidates, dropped = _halve(candidates, survivors)
+        candidates, dropped = halve(candidates, survivors)
         trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
         total = sum(steps - c.steps for c in candidates)
         with progress.stage(f"Train {len(candidates)} candidates to {steps} steps", total=total) as stage:
@@ -150,7 +154,7 @@ def search(
             stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
         if rung == 0 and effort is usual and stage.step_seconds is not None:  # nobody knows yet how long it takes
             _forecast(effort, len(lesson.train), stage.step_seconds, progress)
-    finalists, dropped = _halve(candidates, effort.finalists)
+    finalists, dropped = halve(candidates, effort.finalists)
     trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
     trials += [c.trial("") for c in finalists]
     return finalists, trials
@@ -174,7 +178,8 @@ def _best(candidates: list[Candidate], task: Task) -> float:
     return (max if task.metric.higher_is_better else min)(c.accuracy for c in candidates)
 
 
-def _halve(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate], list[Candidate]]:
+def best_first(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate], list[Candidate]]:
+    """(those that go on, those that do not): the rule of a search for one network."""
     ranked = sorted(candidates, key=lambda c: c.rank)
     return ranked[:survivors], ranked[survivors:]
 
