@@ -107,9 +107,16 @@ def optimize(
     metric_limit: Annotated[
         float | None, typer.Option(help="The worst metric allowed: least accuracy in percent, or largest error.")
     ] = None,
+    front: Annotated[
+        bool | None,
+        typer.Option("--front/--no-front", help="Networks of several sizes; default: where no cost is limited."),
+    ] = None,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Networks trained at once; by default one for each core.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="How long all of it may take, such as 30min or 2h: as many steps as fit.")
     ] = None,
     seed: Seed = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
@@ -133,6 +140,7 @@ def optimize(
     quiet: Quiet = False,
 ) -> None:
     """Find a network that fits, and build its verified firmware."""
+    from thumbnet.durations import parse_duration
     from thumbnet.results import check_task_name
     from thumbnet.targets import limits_on, load_target
 
@@ -141,6 +149,8 @@ def optimize(
     limits_on(load_target(target), **limits)  # cheap checks before anything is read or imported
     if task is not None:
         check_task_name(task)
+    if time_limit is not None:
+        parse_duration(time_limit)
     shape, means, stds = _size(input_size), _floats("--mean", mean), _floats("--std", std)
     if force and run_dir is None:
         raise UsageError("--force needs --run-dir.", "Say which run directory starts over.")
@@ -157,7 +167,9 @@ def optimize(
             data,
             target,
             **limits,
+            front=front,
             effort=effort,
+            time_limit=time_limit,
             seed=seed,
             run_dir=run_dir,
             input_size=shape,
@@ -179,6 +191,7 @@ def demo(
     run_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs/demo"),
     seed: Seed = 0,
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "quick",
+    time_limit: Annotated[str | None, typer.Option(help="How long all of it may take, such as 5min.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Start over, whatever is kept in --run-dir.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -189,7 +202,7 @@ def demo(
         from thumbnet.runs import locked
 
         with locked(run_dir):  # before the reference is trained
-            result = run_demo(run_dir, seed, _progress(quiet), effort)
+            result = run_demo(run_dir, seed, _progress(quiet), effort, time_limit)
     _show(result)
 
 
@@ -406,6 +419,8 @@ def targets(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _show(result: Any) -> None:
     out.print(result.table())
+    if result.networks:
+        out.print(result.front_table())
     out.print(f"Firmware: {result.firmware}")
     out.print(f"Report:   {result.report}")
     missed = result.missed()

@@ -55,10 +55,13 @@ class Job:
     augmentation: Augmentation
     agreement: Check | None = None  # of the graph with the model's own framework, on random and real inputs
     left_out: str = ""  # what the model ends in and `graph` does not, as told to the user
+    time_limit: float | None = None  # seconds of the whole run
+    front: bool = False  # whether networks of several sizes are asked for
 
     @property
     def effort(self) -> Effort:
-        return effort_named(self.effort_name)
+        effort = effort_named(self.effort_name)
+        return effort.of_front() if self.front else effort
 
     @property
     def default_run_dir(self) -> Path:
@@ -79,6 +82,8 @@ class Job:
             "preprocessing": self.preprocessing.json(),
             "augmentation": asdict(self.augmentation),
             **own,
+            **({} if self.time_limit is None else {"time_limit": self.time_limit}),
+            **({"front": True} if self.front else {}),
         }
 
     @property
@@ -127,6 +132,8 @@ class Job:
         task: str | None = None,
         loss: Own | str | None = None,
         metric: Own | str | None = None,
+        time_limit: float | None = None,
+        front: bool = False,
     ) -> Job:
         """Raises an error of `thumbnet.errors` for each argument that cannot be used, the cheap checks first."""
         effort_named(effort)
@@ -153,7 +160,10 @@ class Job:
         _check_augmentation(dataset, preprocessing, augmentation)
         name = _slug(str(name))
         return Job(
-            name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement, left_out
+            *(name, graph, dataset, purpose, board, limits, effort, seed, preprocessing, augmentation, agreement),
+            left_out=left_out,
+            time_limit=time_limit,
+            front=front,
         )
 
 

@@ -40,15 +40,21 @@ class Stage:
         return time.monotonic() - self.started
 
     @property
-    def remaining(self) -> float | None:
-        """Seconds left at the rate since the first steps were counted; None before there is a rate.
+    def step_seconds(self) -> float | None:
+        """Seconds of a step since the first steps were counted; None before there are others.
 
         What comes before is preparation (a build, the steps that an earlier process made) and says nothing of the rest.
         """
         if self._first is None or self.done <= self._first[1]:
             return None
         since, counted = self._first
-        return (time.monotonic() - since) / (self.done - counted) * max(0, self.total - self.done)
+        return (time.monotonic() - since) / (self.done - counted)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left at that rate."""
+        step = self.step_seconds
+        return None if step is None else step * max(0, self.total - self.done)
 
 
 class _Sink:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,19 @@ SIMULATED = 256  # samples whose outputs are held at once
 Int8s = npt.NDArray[np.int8]
 
 
-def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoints, progress: Progress) -> Finished:
-    """The finalist's integer network, with its accuracy on validation."""
-    floating, distilled = distil(job, finalist.graph, lesson, checkpoints, progress)
-    trained, integer, quantized = quantize(job, floating, lesson, checkpoints, progress)
+def finish(
+    job: Job,
+    finalist: Finalist,
+    lesson: Lesson,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    steps: int,
+    quantized_steps: Callable[[Graph], int],
+) -> Finished:
+    """The finalist's integer network, with its accuracy on validation, after so many steps of distillation and of
+    quantization-aware training; the latter number may depend on the network that the former gives."""
+    floating, distilled = distil(job, finalist.graph, lesson, checkpoints, progress, steps)
+    trained, integer, quantized = quantize(job, floating, lesson, checkpoints, progress, quantized_steps(floating))
     integer, costs = fitted_kernels(integer, job.target, job.limits)
     score, interval = judged(job.task, integer_answers(job, integer, job.data.val))
     return Finished(
@@ -53,12 +62,11 @@ def finish(job: Job, finalist: Finalist, lesson: Lesson, checkpoints: Checkpoint
 
 
 def distil(
-    job: Job, graph: Graph, lesson: Lesson, checkpoints: Checkpoints, progress: Progress
+    job: Job, graph: Graph, lesson: Lesson, checkpoints: Checkpoints, progress: Progress, steps: int
 ) -> tuple[Graph, tuple[Point, ...]]:
     """Long training on the reference's answers; the graph with its batch norms folded, and the curve."""
     training, validation = lesson.images(graph.inputs[0].shape)
     module = GraphModule(graph)
-    steps = job.effort.steps(len(training))
     with progress.stage("Distil the finalist", total=steps) as stage:
         curve = train(
             module,
@@ -77,12 +85,11 @@ def distil(
 
 
 def quantize(
-    job: Job, graph: Graph, lesson: Lesson, checkpoints: Checkpoints, progress: Progress
+    job: Job, graph: Graph, lesson: Lesson, checkpoints: Checkpoints, progress: Progress, steps: int
 ) -> tuple[Graph, IntegerGraph, tuple[Point, ...]]:
     """Quantization-aware training; the float graph it ends with, the integer graph, and the curve."""
     training, validation = lesson.images(graph.inputs[0].shape)
     student = QuantizedModule(graph, job.input_grid(graph))
-    steps = job.effort.quantized_steps(len(training))
     frozen_from = round(steps * (1 - FROZEN_RANGES))
 
     def before_step(step: int) -> None:

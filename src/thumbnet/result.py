@@ -77,6 +77,14 @@ class Result:
         return pareto_front(self.trials, self.metric.higher_is_better)
 
     @property
+    def networks(self) -> list[dict[str, Any]]:
+        """The networks of several sizes that were trained to the end, smallest first; [] where one was asked for.
+
+        Each is a dictionary as in `front` of `result.json` (docs/front.md).
+        """
+        return [dict(n) for n in self.summary.get("front", [])]
+
+    @property
     def report(self) -> Path:
         return self.run_dir / "report.html"
 
@@ -141,6 +149,21 @@ class Result:
         table.caption_justify = "left"
         return table
 
+    def front_table(self) -> RenderableType:
+        """`networks` for the terminal."""
+        metric = self.metric
+        table = Table(title="Networks of several sizes", title_justify="left")
+        for name in ("Network", "Flash", "RAM", "MACs", f"Validation {metric.label}", f"Test {metric.label}", ""):
+            table.add_column(name, justify="right" if name not in ("Network", "") else "left")
+        for n in self.networks:
+            said = "chosen" if n["chosen"] else "" if n["undominated"] else "a smaller one is as good"
+            scores = (metric.text(n[f"val_{metric.key}"]), metric.text(n[metric.key]))
+            sizes = (_text(n["flash_bytes"], "KB", 1), _text(n["ram_bytes"], "KB", 1), _text(n["macs"], "", 0))
+            table.add_row(n["id"], *sizes, *scores, said)
+        table.caption = "Flash and RAM estimated, within 2 %. Files: front/<network>/ in the run directory."
+        table.caption_justify = "left"
+        return table
+
     def _interval(self) -> str:
         unit, digits, key = self.metric.unit, self.metric.digits, f"{self.metric.key}_interval"
         told = []
@@ -163,6 +186,8 @@ class Result:
     def _repr_html_(self) -> str:
         console = Console(record=True, width=110, file=io.StringIO())
         console.print(self.table())
+        if self.networks:
+            console.print(self.front_table())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 

@@ -32,7 +32,7 @@ from thumbnet.version import __version__
 T = TypeVar("T")
 _UNFINISHED = ".unfinished"
 PACKAGES = ("torch", "numpy", "scipy", "ziglang", "unicorn", "tflite-micro", "ai-edge-litert", "pillow")
-RESULTS = ("result.json", "details.json", "report.html", "model.tflite", "firmware", "integer.json", "exports")
+RESULTS = ("result.json", "details.json", "report.html", "model.tflite", "firmware", "integer.json", "exports", "front")
 STATE = ("times.json", "stages", "reference.json", "reference.safetensors", "integer.safetensors", "proof_inputs.npy")
 
 
@@ -116,6 +116,7 @@ class RunDirectory:
                 shutil.rmtree(folder)
             temporary.rename(folder)
             shutil.rmtree(self.unfinished(name), ignore_errors=True)
+            self._store_times()  # a process that is killed has spent its time, too
         except (OSError, SafetensorError) as e:
             reason = getattr(e, "strerror", None) or e
             raise ThumbnetError(f"Cannot write {folder}: {reason}.", "Free some disk space and run again.") from e

@@ -17,6 +17,7 @@ from thumbnet.errors import InfeasibleError, VerificationError
 from thumbnet.exporters.c import emit, write_firmware
 from thumbnet.exporters.tflite import to_tflite
 from thumbnet.files import read_json, write_bytes_atomic, write_json_atomic
+from thumbnet.front import front_figures, smallest_good, write_front
 from thumbnet.graph.blocks import part
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.passes import clean
@@ -39,6 +40,7 @@ from thumbnet.kept import (
     save_tensors,
     save_variants,
 )
+from thumbnet.pace import Pace
 from thumbnet.progress import Progress
 from thumbnet.refine import finish, integer_answers, judged, stored_inputs
 from thumbnet.result import Result
@@ -48,6 +50,8 @@ from thumbnet.runs import RunDirectory
 from thumbnet.search.efforts import batch_of
 from thumbnet.search.executors import run_tasks
 from thumbnet.search.feasible import check_feasible, refusal
+from thumbnet.search.front import budgets_for, propose_front
+from thumbnet.search.halving import best_first
 from thumbnet.search.halving import search as halve
 from thumbnet.search.importance import importance
 from thumbnet.search.insight import explain
@@ -156,16 +160,17 @@ def explore(job: Job, run: RunDirectory, graph: Graph, baseline: Baseline, progr
 
 
 def teach(
-    job: Job, run: RunDirectory, space: Space, context: Context, baseline: Baseline, progress: Progress
+    job: Job, run: RunDirectory, space: Space, context: Context, baseline: Baseline, progress: Progress, pace: Pace
 ) -> tuple[tuple[tuple[Variant, ...], ...], Context]:
     """What each block can become, and what that costs in accuracy: variants that learned the reference's features. And
     the context with what they learned."""
 
     def compute() -> tuple[tuple[Variant, ...], ...]:
         blocks = teachable(space.graph) if job.effort.taught else ()
-        steps = job.effort.taught
+        lesson = _lesson(job, baseline)
+        steps = pace.teaching(space, context, blocks, lesson)
         total = sum(total_steps(part(space.graph, b), steps) for b in blocks)
-        workshop = Workshop(space.graph, _lesson(job, baseline), steps, frozenset(b.name for b in space.blocks))
+        workshop = Workshop(space.graph, lesson, steps, frozenset(b.name for b in space.blocks))
         with progress.stage(f"Teach variants to {len(blocks)} blocks", total=total) as stage:
             return tuple(
                 map(tuple, run_tasks(teach_block, workshop, blocks, workers=run.workers, on_step=stage.advance))
@@ -183,23 +188,31 @@ def search(
     variants: tuple[tuple[Variant, ...], ...],
     baseline: Baseline,
     progress: Progress,
+    pace: Pace,
 ) -> tuple[list[Finalist], list[Trial]]:
     """Candidates that fit, halved while they learn."""
 
     def compute() -> tuple[list[Finalist], list[Trial]]:
         bench = Bench(space, replace(context, taught={}), job.target, job.limits.tightened())
-        proposals, misses = propose(bench, variants, job.effort, progress, run.workers)
+        budgets = budgets_for(bench, baseline.costs.flash_bytes) if job.front else None
+        if budgets is None:
+            proposals, misses = propose(bench, variants, job.effort, progress, run.workers)
+        else:
+            proposals, misses = propose_front(bench, budgets, variants, job.effort, progress, run.workers)
         if not proposals:
             raise InfeasibleError(*refusal(space, job.target, job.limits, job.name, misses))
+        lesson = _lesson(job, baseline)
         candidates, trials = halve(
             space.graph,
             context,
             proposals,
-            _lesson(job, baseline),
+            lesson,
             job.effort,
             progress,
             _checkpoints(job, run, "search"),
             run.workers,
+            lambda first: pace.search(lesson, [c.graph for c in first]),
+            budgets or best_first,
         )
         finalists = [Finalist(c.fitted.recipe.id, c.graph, c.curve) for c in candidates]
         return finalists, trials
@@ -208,7 +221,7 @@ def search(
 
 
 def refine(
-    job: Job, run: RunDirectory, finalists: list[Finalist], baseline: Baseline, progress: Progress
+    job: Job, run: RunDirectory, finalists: list[Finalist], baseline: Baseline, progress: Progress, pace: Pace
 ) -> list[Finished]:
     """Each finalist trained to the end, quantization-aware, and lowered."""
     lesson = _lesson(job, baseline)
@@ -217,7 +230,12 @@ def refine(
         name = f"refine-{finalist.recipe_id}"
 
         def compute() -> Finished:
-            return finish(job, finalist, lesson, _checkpoints(job, run, name), progress)
+            waiting = [f.graph for f in finalists[finalists.index(finalist) :]]
+            steps = pace.final(waiting, lesson, finalist.recipe_id)
+            return finish(
+                *(job, finalist, lesson, _checkpoints(job, run, name), progress, steps),
+                lambda floating: pace.quantized(floating, lesson, finalist.recipe_id, steps),
+            )
 
         return run.stage(name, job.key, compute, save_finished, load_finished)
 
@@ -227,8 +245,8 @@ def refine(
 def select(job: Job, finished: list[Finished], baseline: Baseline, progress: Progress) -> Finished:
     """The best integer network on validation, of those that keep the limits on costs where any does.
 
-    If one keeps the limits on quality, so does the best. If none does, the best goes on all the same, and that is told:
-    the test split judges in the end (`Result.missed`).
+    If one keeps the limits on quality, so does the best; of a front it is the smallest of them. If none does, the best
+    goes on all the same, and that is told: the test split judges in the end (`Result.missed`).
     """
     metric, limits = job.task.metric, job.limits
     sign = -1 if metric.higher_is_better else 1
@@ -237,7 +255,7 @@ def select(job: Job, finished: list[Finished], baseline: Baseline, progress: Pro
         excess = max(limits.violations(f.costs).values(), default=0.0)
         return (excess, sign * f.val_accuracy, f.costs.flash_bytes, f.recipe_id)
 
-    best = min(finished, key=rank)
+    best = (smallest_good(job, finished, baseline) if job.front else None) or min(finished, key=rank)
     drop = metric.drop(baseline.val_accuracy, best.val_accuracy)
     missed = [*limits.exceeded(best.costs), *limits.worse(metric, drop, best.val_accuracy, "validation")]
     if missed:
@@ -350,9 +368,15 @@ def report(
         with torch.inference_mode():
             before = [job.task.answers(b) for b in answered(GraphModule(reference), test)]
         stage.advance(1)
-        after = [job.task.answers(b) for b in integer_answers(job, best.integer, job.data.test)]
+        tried = finished if job.front else [best]
+        after = {
+            f.recipe_id: joined([job.task.answers(b) for b in integer_answers(job, f.integer, job.data.test)])
+            for f in tried
+        }
         stage.advance(1)
-    tested = Tested(joined(before), joined(after), _robustness(job, run, reference, best, progress))
+    front = front_figures(job, finished, best, after) if job.front else []
+    write_front(run.path, finished if job.front else [])
+    tested = Tested(joined(before), after[best.recipe_id], _robustness(job, run, reference, best, progress), front)
     return write_summary(job, run, reference, baseline, trials, finished, best, proof, tested, insight, training)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from thumbnet import stages
+from thumbnet.durations import parse_duration
 from thumbnet.job import Job
+from thumbnet.pace import Pace
 from thumbnet.progress import Progress
 from thumbnet.result import Result
 from thumbnet.runs import RunDirectory
@@ -29,7 +32,9 @@ def optimize(
     energy_mj: float | None = None,
     max_drop: float | None = None,
     metric_limit: float | None = None,
+    front: bool | None = None,
     effort: str = "standard",
+    time_limit: str | float | None = None,
     seed: int = 0,
     run_dir: str | Path | None = None,
     input_size: tuple[int, int] | None = None,
@@ -50,7 +55,9 @@ def optimize(
     (input, target). `flash` and `ram` are bytes or texts such as "256KB" (1 KB = 1024 bytes). `latency_ms`,
     `cycles`, `macs` and `energy_mj` (estimated, millijoules) are of one inference. `max_drop` is how much worse than
     the reference's the metric may be: points of accuracy, or the unit of another task's metric; `metric_limit` is the
-    worst value of the metric itself, such as 90 for 90 % accuracy, or a largest error (docs/limits.md). `mean` and
+    worst value of the metric itself, such as 90 for 90 % accuracy, or a largest error (docs/limits.md). With `front`
+    networks of several sizes are made, and the smallest that keeps a limit on quality becomes the firmware, or the best
+    where there is none; left out, that is done where no cost is limited (docs/front.md). `mean` and
     `std` are what the network was trained with, per channel, for pixels in 0..1. `input_size` is (height, width) where
     the model does not tell. `augment` says how training images may vary: "none", "light" (other exposure), "upright"
     (also moved), "photo" (also mirrored; the default for classes of images) or "surface" (also turned and upside down).
@@ -59,12 +66,17 @@ def optimize(
     tells. `loss` and `metric` are functions of (outputs, targets), or "package.module:function", in place of the
     task's own; see docs/tasks.md.
 
+    `time_limit` is how long all of this may take, in seconds or as a text such as "30min": trainings get as many steps
+    as fit, in the proportions of the effort. Their number then depends on the machine.
+
     `workers` is how many networks train at once, by default one for each processor core; the result does not depend on
     it. Everything is kept in `run_dir` (default `runs/<model>-<target>`); the same call again continues where the last
     one stopped. Raises `InfeasibleError` where nothing can keep the limits on costs, before anything slow, and says
     what comes nearest. Quality that is missed in the end is no error here: `Result.missed` tells it.
     """
+    began = time.monotonic()
     keep_freed_memory()
+    seconds = None if time_limit is None else parse_duration(time_limit)
     board = load_target(target)
     limits = limits_on(
         board,
@@ -92,17 +104,22 @@ def optimize(
         task,
         loss,
         metric,
+        seconds,
+        all(v is None for v in (flash, ram, latency_ms, cycles, macs, energy_mj)) if front is None else front,
     )
-    progress = progress or Progress.quiet()
+    progress, before = progress or Progress.quiet(), time.monotonic() - began
     with RunDirectory.open(run_dir or job.default_run_dir, job.identity, progress, workers or cores()) as run:
+        pace = Pace(job, run, progress, before)  # how many steps a time limit leaves
         reference = stages.load_reference(job, run, progress)  # any framework -> float Graph, checked
         graph = stages.normalize(job, reference)  # lossless: fold, fuse, drop dead channels
         stages.check_limits(job, graph)  # whether anything can keep them, before the slow stages
         baseline = stages.evaluate_reference(job, run, reference, progress)  # its answers, and what it would need
         space, context = stages.explore(job, run, graph, baseline, progress)  # what may change, what matters
-        variants, context = stages.teach(job, run, space, context, baseline, progress)  # what blocks can become
-        finalists, trials = stages.search(job, run, space, context, variants, baseline, progress)
-        finished = stages.refine(job, run, finalists, baseline, progress)  # distillation, quantization-aware training
+        variants, context = stages.teach(job, run, space, context, baseline, progress, pace)  # what blocks can become
+        finalists, trials = stages.search(job, run, space, context, variants, baseline, progress, pace)
+        finished = stages.refine(
+            job, run, finalists, baseline, progress, pace
+        )  # distillation, quantization-aware training
         best = stages.select(job, finished, baseline, progress)
         firmware = stages.export(job, run, best)  # one integer table -> C and TFLite
         proof = stages.verify(job, run, best, firmware, progress)  # built, run on the emulated core, compared

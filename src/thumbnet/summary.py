@@ -35,11 +35,12 @@ SAMPLES = 24  # test images shown in the report
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What the test split told: the task's answers of the reference and of the integer model, and `robustness`."""
+    """What the test split told: the task's answers of the reference and of the integer model, `robustness`, `front`."""
 
     before: Arrays
     after: Arrays
     robustness: dict[str, Any]
+    front: list[dict[str, Any]]  # networks of several sizes, where they were asked for (`front_figures`)
 
 
 def write_summary(
@@ -158,6 +159,7 @@ def _result(
         "drop_interval": _finite(job.task.drop_interval(targets, before, after)),
         "test_images": len(job.data.test),
         "robustness": tested.robustness,
+        **({"front": tested.front} if tested.front else {}),
         "proof": {
             "images": measured["images"],
             "bit_exact": measured["bit_exact"],

@@ -28,7 +28,11 @@ AUGMENT = "surface"
 
 
 def run_demo(
-    run_dir: str | Path = "runs/demo", seed: int = 0, progress: Progress | None = None, effort: str = "quick"
+    run_dir: str | Path = "runs/demo",
+    seed: int = 0,
+    progress: Progress | None = None,
+    effort: str = "quick",
+    time_limit: str | float | None = None,
 ) -> Result:
     """EfficientNet-Lite0 on elpv-dataset, for an nRF52840: 256 KB flash, 96 KB RAM, at most 2 points lost."""
     progress = progress or Progress.quiet()
@@ -45,6 +49,7 @@ def run_demo(
         ram="96KB",
         max_drop=2.0,
         effort=effort,
+        time_limit=time_limit,
         seed=seed,
         run_dir=run_dir,
         input_size=SIZE,

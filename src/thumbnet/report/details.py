@@ -82,6 +82,7 @@ class ResultJson(TypedDict, total=False):
     drop_interval: list[float]  # low, high; 95 %
     test_images: int
     robustness: RobustnessJson
+    front: list[dict[str, Any]]  # networks of several sizes (`thumbnet.front.front_figures`)
     proof: dict[str, Any]
     agreement: dict[str, Any] | None  # of the import: runtime, difference, tolerance, random, real (inputs compared)
     seed: int

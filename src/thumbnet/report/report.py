@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from thumbnet.files import write_text_atomic
-from thumbnet.report import facts, insight, sections
+from thumbnet.report import facts, front, insight, sections
 from thumbnet.report.comparison import comparison, limits_of
 from thumbnet.report.details import DetailsJson, ResultJson, read_run
 from thumbnet.report.figures import op_legend
@@ -57,6 +57,7 @@ def _context(result: ResultJson, details: DetailsJson) -> dict[str, Any]:
         "trials": sections.trial_rows(details, metric),
         "trial_count": len(details.get("trials", [])),
         "finalists": sections.finalist_rows(details, metric),
+        "front": front.front_of(result, details, metric),
         "why": insight.why_of(details, metric),
         "robustness": insight.robustness_of(result, metric),
         "layers": sections.layers_of(details),

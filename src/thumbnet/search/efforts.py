@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thumbnet.errors import UsageError
 
+FRONT_POINTS = 5  # budgets of flash for which a front has networks
+FRONT_CANDIDATES = 4  # scored for each of them, at least
 LITTLE_DATA = 4000  # images; below it batches are smaller, so that an epoch still has enough steps
 
 
@@ -14,7 +16,7 @@ LITTLE_DATA = 4000  # images; below it batches are smaller, so that an epoch sti
 class Effort:
     """The budget of one run."""
 
-    candidates: int  # networks scored without training
+    candidates: int  # networks scored without training, for each budget where there are several
     rungs: tuple[tuple[int, float], ...]  # (survivors, what each has had at the end, as a part of the final steps)
     finalists: int
     final_epochs: float  # of the finalists' end-to-end distillation
@@ -33,6 +35,12 @@ class Effort:
     def steps(self, images: int) -> int:
         """Of the final training on so many images."""
         return max(self.least_steps, math.ceil(self.final_epochs * images / batch_of(images)))
+
+    def of_front(self) -> Effort:
+        """With a finalist for each budget, and no more candidates in all than one budget would have, where possible."""
+        rungs = tuple((max(s, FRONT_POINTS), part) for s, part in self.rungs)
+        candidates = max(FRONT_CANDIDATES, self.candidates // FRONT_POINTS)
+        return replace(self, candidates=candidates, rungs=rungs, finalists=FRONT_POINTS)
 
     def quantized_steps(self, images: int) -> int:
         return math.ceil(self.quantized * self.steps(images))

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from thumbnet.data import Classification, Task
 from thumbnet.graph.graph import Graph
-from thumbnet.progress import Progress
+from thumbnet.progress import Progress, duration
 from thumbnet.results import Trial, TrialState
 from thumbnet.search.efforts import Effort
 from thumbnet.search.executors import OnStep, run_tasks
@@ -23,6 +25,9 @@ from thumbnet.training.loop import Images, Point, Schedule, assess, recalibrate,
 from thumbnet.training.module import GraphModule
 
 RATE = 2e-3
+QUANTIZED = 1.7  # seconds of a quantization-aware step, as a multiple of another one's
+TOLD_SECONDS = 30  # less is not worth a word
+Halve = Callable[[list["Candidate"], int], tuple[list["Candidate"], list["Candidate"]]]
 _NO_CHECKPOINTS = Checkpoints.none()
 
 
@@ -122,33 +127,60 @@ def search(
     progress: Progress,
     checkpoints: Checkpoints = _NO_CHECKPOINTS,
     workers: int = 1,
+    planned: Callable[[list[Candidate]], Effort] | None = None,
+    halve: Halve | None = None,
 ) -> tuple[list[Candidate], list[Trial]]:
-    """The finalists, best first, and every trial. The same with any number of workers."""
+    """The finalists, best first, and every trial. The same with any number of workers.
+
+    `planned` hears which candidates the first rung will train, best first, and may say how long all of them do.
+    `halve` says who goes on; left out, those that lose least.
+    """
     school = School(reference, context, lesson, effort.scoring_images, checkpoints)
     metric = lesson.task.metric
     with progress.stage("Score candidates without training", total=len(proposals)) as stage:
         candidates = run_tasks(score, school, proposals, workers=workers, on_step=stage.advance)
         stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
     trials: list[Trial] = []
-    for survivors, steps in effort.rung_steps(len(lesson.train)):
-        candidates, dropped = _halve(candidates, survivors)
+    halve = halve or best_first
+    usual = effort
+    if planned is not None and effort.rungs:
+        effort = planned(halve(candidates, effort.rungs[0][0])[0])
+    for rung, (survivors, steps) in enumerate(effort.rung_steps(len(lesson.train))):
+        candidates, dropped = halve(candidates, survivors)
         trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
         total = sum(steps - c.steps for c in candidates)
         with progress.stage(f"Train {len(candidates)} candidates to {steps} steps", total=total) as stage:
             items = [(c, steps) for c in candidates]
             candidates = run_tasks(advance, school, items, workers=workers, on_step=stage.advance)
             stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
-    finalists, dropped = _halve(candidates, effort.finalists)
+        if rung == 0 and effort is usual and stage.step_seconds is not None:  # nobody knows yet how long it takes
+            _forecast(effort, len(lesson.train), stage.step_seconds, progress)
+    finalists, dropped = halve(candidates, effort.finalists)
     trials += [c.trial(f"dropped after rung {c.rung}") for c in dropped]
     trials += [c.trial("") for c in finalists]
     return finalists, trials
+
+
+def _forecast(effort: Effort, images: int, step: float, progress: Progress) -> None:
+    """Tells how long the rest will take, about, where a step of a candidate took so many seconds, all workers counted.
+
+    The last trainings are alone, which is taken to make up for all cores being theirs. What follows training is not
+    in it.
+    """
+    rungs = effort.rung_steps(images)
+    rest = sum(s * (b - a) for (_, a), (s, b) in pairwise(rungs))
+    last = effort.finalists * (effort.steps(images) + QUANTIZED * effort.quantized_steps(images))
+    seconds = step * (rest + last)
+    if seconds >= TOLD_SECONDS:
+        progress.note(f"About {duration(seconds)} of training are left.")
 
 
 def _best(candidates: list[Candidate], task: Task) -> float:
     return (max if task.metric.higher_is_better else min)(c.accuracy for c in candidates)
 
 
-def _halve(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate], list[Candidate]]:
+def best_first(candidates: list[Candidate], survivors: int) -> tuple[list[Candidate], list[Candidate]]:
+    """(those that go on, those that do not): the rule of a search for one network."""
     ranked = sorted(candidates, key=lambda c: c.rank)
     return ranked[:survivors], ranked[survivors:]
 
