@@ -30,11 +30,12 @@ from thumbnet.search import budget
 from thumbnet.search.budget import Final, Rate
 from thumbnet.search.efforts import FRONT_POINTS, Effort
 from thumbnet.search.executors import run_tasks
-from thumbnet.search.fit import Fitter, Shape
+from thumbnet.search.fit import Fitter
 from thumbnet.search.insight import IMAGES, MOVES, VALIDATION
 from thumbnet.search.lesson import Lesson
 from thumbnet.search.propose import shapes_of
 from thumbnet.search.recipe import Context
+from thumbnet.search.shape import Shape
 from thumbnet.search.space import Space
 from thumbnet.search.variants import IMAGES as FEATURE_IMAGES
 from thumbnet.search.variants import total_steps

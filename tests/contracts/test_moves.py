@@ -25,7 +25,7 @@ from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.integer.quantization import weight_bits
 from thumbnet.results import Constraints
-from thumbnet.search.fit import Fitter, Shape
+from thumbnet.search.fit import Fitter
 from thumbnet.search.moves import (
     MOVES,
     GreyInput,
@@ -41,6 +41,7 @@ from thumbnet.search.moves.activation import CHEAPER
 from thumbnet.search.moves.layers import bare_name, layer_of, stored_bytes
 from thumbnet.search.recipe import Context, Move, Recipe
 from thumbnet.search.select import uniform_plans
+from thumbnet.search.shape import Shape
 from thumbnet.search.space import explore_space
 from thumbnet.search.variants import Variant, exchanges
 from thumbnet.search.variants import forms as forms_of

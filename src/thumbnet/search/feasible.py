@@ -14,8 +14,9 @@ import numpy as np
 
 from thumbnet.errors import InfeasibleError
 from thumbnet.results import COST_LIMITS, Constraints, CostLimit, factor
-from thumbnet.search.fit import Fitted, Fitter, Shape
+from thumbnet.search.fit import Fitter
 from thumbnet.search.recipe import Context
+from thumbnet.search.shape import Fitted, Shape
 from thumbnet.search.space import Space
 from thumbnet.targets.target import Target
 

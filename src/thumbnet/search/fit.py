@@ -26,11 +26,12 @@ from thumbnet.graph.passes.remove_identity import remove_identity
 from thumbnet.integer.graph import IntegerGraph
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
-from thumbnet.integer.quantization import Floats
 from thumbnet.results import Constraints, Costs
 from thumbnet.search.moves import GreyInput, InheritTaught, SetResolution, SetWidths, SkipBlock, Truncate
 from thumbnet.search.recipe import Context, Move, Recipe
+from thumbnet.search.shape import Fitted, Plan, Shape
 from thumbnet.search.space import Space
+from thumbnet.search.weightless import weightless
 from thumbnet.targets.target import Target
 from thumbnet.training.normalize import LINEAR, restore_names
 
@@ -42,52 +43,6 @@ MAX_ROUNDS = 60
 PLANNED_BETTER = 1.2  # by more, a good plan of the arena hardly ever beats a quick one
 MAX_STEMS = 4  # shapes whose costs are remembered
 FRACTIONS = 128  # widths are fitted to this part of the reference's
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which blocks are left out, and what is computed with instead of the reference's layers."""
-
-    skips: tuple[str, ...] = ()
-    exchanges: tuple[Move, ...] = ()
-    taught: tuple[str, ...] = ()  # variants whose weights are inherited
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What is fixed before widths are fitted: where the network ends, which blocks it leaves out, what it computes
-    with instead of the reference's layers (`exchanges`), its input.
-
-    Where the insides of separable blocks keep the fraction f of their channels, the streams between blocks keep
-    f ** `balance`: 1 scales all alike, 0 leaves the streams as wide as RAM allows. Along the network the fraction
-    changes by a factor of 2 ** -`tilt`: with a tilt of 1 the first channels are twice as many as the last, compared
-    with the reference.
-    """
-
-    cut: str | None
-    skips: tuple[str, ...]
-    resolution: tuple[int, int] | None
-    balance: float
-    tilt: float = 0.0
-    exchanges: tuple[Move, ...] = ()
-    taught: tuple[str, ...] = ()
-    grey: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A network that fits (or the closest miss), with its exact predicted costs."""
-
-    recipe: Recipe
-    shape: Shape
-    widths: dict[str, int]
-    costs: Costs
-    violations: dict[str, float]
-    kept: float  # fraction of the reference's total importance that the kept channels hold
-
-    @property
-    def fits(self) -> bool:
-        return not self.violations
 
 
 @dataclass(frozen=True)
@@ -339,25 +294,6 @@ class Fitter:
         return widths
 
 
-def weightless(graph: Graph) -> Graph:
-    """The graph with weights of the same shapes that take no memory.
-
-    They are spread as trained ones (He et al. 2015, equation 10): kernels are chosen by how large sums can get, too.
-    """
-    return graph.with_nodes(
-        n.with_weights(**{k: _stand_in(k, w.shape) for k, w in n.weights.items()}) for n in graph.nodes
-    )
-
-
-def _stand_in(key: str, shape: tuple[int, ...]) -> Floats:
-    """The same weights for every output channel, 0 for a bias, 1/2 for everything else."""
-    if key == "weight" and len(shape) > 1:
-        deviation = math.sqrt(2 / max(1, math.prod(shape[1:])))
-        one = np.random.default_rng(0).normal(0, deviation, shape[1:]).astype(np.float32)
-        return np.broadcast_to(one, shape)
-    return np.broadcast_to(np.float32(0 if key == "bias" else 0.5), shape)
-
-
 def _largest(fits: Callable[[int], bool], guess: int | None) -> int:
     """The largest 0 < k < FRACTIONS that fits, 0 where none does. Bisection, starting with steps around the guess."""
     low, high = 0, FRACTIONS
@@ -420,4 +356,4 @@ def _round_down(width: int) -> int:
     return max(STEP, width // step * step)
 
 
-__all__ = ["Fitted", "Fitter", "Plan", "Shape", "weightless"]
+__all__ = ["Fitter"]

@@ -15,9 +15,9 @@ from thumbnet.progress import Progress
 from thumbnet.results import Constraints
 from thumbnet.search.efforts import FRONT_POINTS, Effort
 from thumbnet.search.feasible import smallest
-from thumbnet.search.fit import Fitted
 from thumbnet.search.halving import Candidate
 from thumbnet.search.propose import Bench, fitter_of, propose
+from thumbnet.search.shape import Fitted
 from thumbnet.search.variants import Variant
 
 SENSIBLE = 1.5  # times the least flash: narrower everywhere, a network hardly keeps anything

@@ -16,9 +16,9 @@ from thumbnet.progress import Progress, duration
 from thumbnet.results import Trial, TrialState
 from thumbnet.search.efforts import Effort
 from thumbnet.search.executors import OnStep, run_tasks
-from thumbnet.search.fit import Fitted
 from thumbnet.search.lesson import Lesson
 from thumbnet.search.recipe import Context
+from thumbnet.search.shape import Fitted
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.head import refit_head, rescale_head
 from thumbnet.training.loop import Images, Point, Schedule, assess, recalibrate, train

@@ -22,10 +22,10 @@ from thumbnet.graph.passes import clean
 from thumbnet.integer.lower import lower
 from thumbnet.integer.passes.join_inputs import join_ports
 from thumbnet.results import Constraints, Costs, Trial
-from thumbnet.search.fit import weightless
 from thumbnet.search.lesson import Lesson
 from thumbnet.search.recipe import Context, Recipe
 from thumbnet.search.space import Space
+from thumbnet.search.weightless import weightless
 from thumbnet.targets.target import Target
 from thumbnet.training.head import refit_head
 from thumbnet.training.loop import Images, answered, draw_some, recalibrate

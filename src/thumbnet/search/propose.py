@@ -12,9 +12,10 @@ from thumbnet.progress import Progress
 from thumbnet.results import Constraints
 from thumbnet.search.efforts import Effort
 from thumbnet.search.executors import OnStep, run_tasks
-from thumbnet.search.fit import Fitted, Fitter, Plan, Shape
+from thumbnet.search.fit import Fitter
 from thumbnet.search.recipe import Context
 from thumbnet.search.select import plans, uniform_plans
+from thumbnet.search.shape import Fitted, Plan, Shape
 from thumbnet.search.space import Space
 from thumbnet.search.variants import Variant
 from thumbnet.targets.target import Target

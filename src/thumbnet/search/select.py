@@ -17,9 +17,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from thumbnet.graph.blocks import Block, part
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.ops import op_of
-from thumbnet.search.fit import Plan
 from thumbnet.search.moves import SetBits
 from thumbnet.search.recipe import Context, Move
+from thumbnet.search.shape import Plan
 from thumbnet.search.variants import Variant
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the reference's widths, for which a structure is chosen

@@ -14,8 +14,9 @@ from training_cases import chain_network, residual_network, some_inputs
 from thumbnet.errors import InfeasibleError
 from thumbnet.results import COST_LIMITS, Constraints, CostLimit
 from thumbnet.search.feasible import NAMED, check_feasible, nearest_misses, refusal, smallest
-from thumbnet.search.fit import Fitted, Fitter
+from thumbnet.search.fit import Fitter
 from thumbnet.search.recipe import Context
+from thumbnet.search.shape import Fitted
 from thumbnet.search.space import Space, explore_space
 from thumbnet.targets import load_target, parse_size
 from thumbnet.training.normalize import insert_batch_norm
