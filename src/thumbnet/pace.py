@@ -49,6 +49,7 @@ ANSWERED = 32  # images that the reference is timed with
 PROOF_VECTORS = 68  # that the emulated core computes
 EMULATED_PER_SECOND = 1.5e8  # instructions on all emulated cores together: a cautious figure
 BUILD_SECONDS = 3.0
+TAUGHT_SHARE = 0.5  # of the time for training that teaching blocks may take; else it is left out
 STRUCTURES = 3  # shapes that are fitted, for each one of the reference's own operations
 
 
@@ -77,7 +78,7 @@ class Pace:
     # --- plans, one before each stage that can be scaled
 
     def teaching(self, space: Space, context: Context, blocks: Sequence[Block], lesson: Lesson) -> int:
-        """Steps in which a variant of a block learns. Raises `UsageError` where the limit is too short for the run."""
+        """Steps in which a variant of a block learns; 0: there is no time for it. Raises `UsageError` where the limit is too short for the run."""
         effort = self.job.effort
         return int(self._kept("plan-teach", lambda: self._teaching(space, context, blocks, lesson), effort.taught))
 
@@ -110,15 +111,19 @@ class Pace:
             return taught_seconds(reference, blocks, own.step, steps) / min(self.run.workers, max(1, len(blocks)))
 
         least = budget.least_steps(job.effort, images)
-        shortest = fixed + training(least) + teaching(budget.taught_steps(job.effort, 0.0))
+        shortest = fixed + training(least)
         if self.left(0.0) < shortest:
             raise UsageError(
                 f"--time-limit {duration(job.time_limit or 0)} is too short for {job.name} with {images:,} training "
                 f"images: it takes about {duration((self.elapsed + shortest) / AIM * 1.1)} at least.",
                 "Allow more time" + ("." if job.effort_name == "quick" else ", or choose --effort quick."),
             )
+        left = self.left(0.0) - fixed
         scalable = training(job.effort.steps(images)) + teaching(job.effort.taught)
-        taught = budget.taught_steps(job.effort, (self.left(0.0) - fixed) / max(scalable, 1e-9))
+        taught = budget.taught_steps(job.effort, left / max(scalable, 1e-9))
+        if taught and teaching(taught) > TAUGHT_SHARE * left:
+            taught = 0
+            self.progress.note("There is no time to teach variants to blocks: widths, depth and input are searched.")
         return {"steps": taught, "seconds": round(teaching(taught), 1)}
 
     def search(self, lesson: Lesson, graphs: Sequence[Graph]) -> Effort:
