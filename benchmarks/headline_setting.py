@@ -7,10 +7,10 @@ training are the same for all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from thumbnet.kept import Baseline
 from thumbnet.progress import Progress
 from thumbnet.results import Costs
 from thumbnet.runs import RunDirectory
-from thumbnet.search.efforts import Effort
 from thumbnet.search.lesson import Lesson
 from thumbnet.search.recipe import Context
 from thumbnet.targets import limits_on, load_target
@@ -179,10 +178,9 @@ class Setting:
         lesson = lesson or self.lesson
         graph = module.to_graph()
         quantized = min(self.quantized_steps, steps // 2)
-        job = Stepped.of(self.job, (steps - quantized, quantized))
         checkpoints = Checkpoints(run.unfinished("train"), f"{self.job.key}/{graph.digest}/{steps}")
-        floating, _ = refine.distil(job, graph, lesson, checkpoints, self.progress)
-        return refine.quantize(job, floating, lesson, checkpoints, self.progress)[1]
+        floating, _ = refine.distil(self.job, graph, lesson, checkpoints, self.progress, steps - quantized)
+        return refine.quantize(self.job, floating, lesson, checkpoints, self.progress, quantized)[1]
 
     def inherited(self, graph: Graph, lesson: Lesson) -> GraphModule:
         """A network made from the reference, ready to be trained: batch norms measured again, last layer fitted."""
@@ -196,25 +194,6 @@ class Setting:
 
     def resolutions(self) -> list[Size]:
         return resolutions(self.problem.size)
-
-
-@dataclass(frozen=True, eq=False)
-class Stepped(Job):
-    """A job whose effort is given in steps: (distillation, quantization-aware)."""
-
-    steps: tuple[int, int] = (0, 0)
-
-    @staticmethod
-    def of(job: Job, steps: tuple[int, int]) -> Stepped:  # type: ignore[override]
-        given: dict[str, Any] = {f.name: getattr(job, f.name) for f in fields(Job)}
-        return Stepped(**given, steps=steps)
-
-    @property
-    def effort(self) -> Effort:
-        final, quantized = self.steps
-        # Parts are rounded up to steps, hence the half that keeps rounding errors away.
-        part = max(0.0, quantized - 0.5) / max(1, final)
-        return replace(super().effort, final_epochs=0.0, least_steps=final, quantized=part)
 
 
 def resolutions(size: Size) -> list[Size]:

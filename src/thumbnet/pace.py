@@ -28,7 +28,7 @@ from thumbnet.robustness import SAMPLES, corruptions_of
 from thumbnet.runs import RunDirectory
 from thumbnet.search import budget
 from thumbnet.search.budget import Final, Rate
-from thumbnet.search.efforts import FRONT_POINTS, Effort
+from thumbnet.search.efforts import FRONT_POINTS, Effort, batch_of
 from thumbnet.search.executors import run_tasks
 from thumbnet.search.fit import Fitter
 from thumbnet.search.insight import IMAGES, MOVES, VALIDATION
@@ -50,6 +50,8 @@ ANSWERED = 32  # images that the reference is timed with
 PROOF_VECTORS = 68  # that the emulated core computes
 EMULATED_PER_SECOND = 1.5e8  # instructions on all emulated cores together: a cautious figure
 BUILD_SECONDS = 3.0
+POOL_SECONDS = 3.0  # until worker processes have begun, before they are first timed
+TAUGHT_SHARE = 0.5  # of the time for training that teaching blocks may take; else it is left out
 STRUCTURES = 3  # shapes that are fitted, for each one of the reference's own operations
 
 
@@ -78,7 +80,10 @@ class Pace:
     # --- plans, one before each stage that can be scaled
 
     def teaching(self, space: Space, context: Context, blocks: Sequence[Block], lesson: Lesson) -> int:
-        """Steps in which a variant of a block learns. Raises `UsageError` where the limit is too short for the run."""
+        """Steps in which a variant of a block learns; 0: there is no time for it.
+
+        Raises `UsageError` where the limit is too short for the run.
+        """
         effort = self.job.effort
         return int(self._kept("plan-teach", lambda: self._teaching(space, context, blocks, lesson), effort.taught))
 
@@ -96,31 +101,39 @@ class Pace:
         tail = self.tail(network)
         shapes = STRUCTURES * len(list(shapes_of(fitter, ())))
         budgets = FRONT_POINTS if job.front else 1
-        fixed = (
-            tail
-            + budgets * (shapes * fit + job.effort.candidates * (final.floating.judged + own.judged)) / self.run.workers
-        )
+        starts = POOL_SECONDS if self.run.workers > 1 else 0.0
+        once = shapes * fit + job.effort.candidates * self._scoring(own, final)
+        fixed = tail + budgets * (once / self.run.workers + starts) + 3 * starts
 
         def training(steps: int) -> float:
             effort = budget.scaled(job.effort, steps)
             rates = [final.floating] * (effort.rungs[0][0] if effort.rungs else 0)
-            rungs = budget.rungs_seconds(effort, rates, images, self.run.workers, 0.0) if rates else 0.0
+            rungs = budget.rungs_seconds(effort, rates, images, self.run.workers, starts) if rates else 0.0
             return rungs + effort.finalists * final.seconds(steps, effort.quantized_steps(images))
 
         def teaching(steps: int) -> float:
             return taught_seconds(reference, blocks, own.step, steps) / min(self.run.workers, max(1, len(blocks)))
 
         least = budget.least_steps(job.effort, images)
-        shortest = fixed + training(least) + teaching(budget.taught_steps(job.effort, 0.0))
+        shortest = fixed + training(least)
         if self.left(0.0) < shortest:
             raise UsageError(
                 f"--time-limit {duration(job.time_limit or 0)} is too short for {job.name} with {images:,} training "
                 f"images: it takes about {duration((self.elapsed + shortest) / AIM * 1.1)} at least.",
                 "Allow more time" + ("." if job.effort_name == "quick" else ", or choose --effort quick."),
             )
+        left = self.left(0.0) - fixed
         scalable = training(job.effort.steps(images)) + teaching(job.effort.taught)
-        taught = budget.taught_steps(job.effort, (self.left(0.0) - fixed) / max(scalable, 1e-9))
+        taught = budget.taught_steps(job.effort, left / max(scalable, 1e-9))
+        if taught and teaching(taught) > TAUGHT_SHARE * left:
+            taught = 0
+            self.progress.note("There is no time to teach variants to blocks: widths, depth and input are searched.")
         return {"steps": taught, "seconds": round(teaching(taught), 1)}
+
+    def _scoring(self, reference: Rate, final: Final) -> float:
+        """Seconds to score a candidate: it is cut out of the reference, sees some images three times, is judged."""
+        batches = self.job.effort.scoring_images / batch_of(len(self.job.data.train))
+        return reference.judged + batches * final.floating.step + final.floating.judged
 
     def search(self, lesson: Lesson, graphs: Sequence[Graph]) -> Effort:
         """The effort with as many steps as fit; `graphs` are the candidates of the first rung, best first."""
@@ -171,7 +184,7 @@ class Pace:
             kept = load_facts(self.run.path / "stages" / f"plan-distil-{name}")
             own = self._quantized_rate(floating, _own(lesson))
             after = kept["tail"] + kept["others"] + budget.EVALUATIONS * own.judged
-            return self._told(lambda n: n * own.step, after, max(1, usual // 4))
+            return self._told(lambda n: n * own.step, after, max(1, usual // 2))
 
         return int(self._kept(f"plan-quantize-{name}", compute, usual))
 

@@ -169,6 +169,7 @@ def teach(
         blocks = teachable(space.graph) if job.effort.taught else ()
         lesson = _lesson(job, baseline)
         steps = pace.teaching(space, context, blocks, lesson)
+        blocks = blocks if steps else ()
         total = sum(total_steps(part(space.graph, b), steps) for b in blocks)
         workshop = Workshop(space.graph, lesson, steps, frozenset(b.name for b in space.blocks))
         with progress.stage(f"Teach variants to {len(blocks)} blocks", total=total) as stage:
