@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from thumbnet.data import Classification, Task
+from thumbnet.errors import ThumbnetError
 from thumbnet.graph.graph import Graph
 from thumbnet.progress import Progress, duration
 from thumbnet.results import Trial, TrialState
@@ -42,6 +43,7 @@ class Candidate:
     rung: int = 0
     steps: int = 0
     curve: tuple[Point, ...] = ()
+    failure: str = ""  # why it cannot go on
 
     @property
     def rank(self) -> tuple[float, float, str]:
@@ -52,8 +54,8 @@ class Candidate:
         return Trial(
             id=self.fitted.recipe.id,
             recipe=self.fitted.recipe.json(),
-            state=TrialState.FEASIBLE,
-            reason=reason,
+            state=TrialState.FAILED if self.failure else TrialState.FEASIBLE,
+            reason=self.failure or reason,
             costs=replace(self.fitted.costs, layers=()),
             accuracy=self.accuracy,
             rung=self.rung,
@@ -95,16 +97,19 @@ def advance(school: School, item: tuple[Candidate, int], on_step: OnStep) -> Can
     lesson = school.lesson
     module = GraphModule(candidate.graph)
     training, validation = lesson.images(module.graph.inputs[0].shape)
-    curve = train(
-        module,
-        training,
-        lesson.objective,
-        Schedule(steps - candidate.steps, batch=lesson.batch, rate=RATE, final_rate=0.1, warmup=0.1),
-        augmentation=lesson.augmentation,
-        seed=lesson.seed + candidate.steps,
-        on_step=on_step,
-        checkpoint=school.checkpoints.named(f"{candidate.fitted.recipe.id}-{steps}"),
-    )
+    try:
+        curve = train(
+            module,
+            training,
+            lesson.objective,
+            Schedule(steps - candidate.steps, batch=lesson.batch, rate=RATE, final_rate=0.1, warmup=0.1),
+            augmentation=lesson.augmentation,
+            seed=lesson.seed + candidate.steps,
+            on_step=on_step,
+            checkpoint=school.checkpoints.named(f"{candidate.fitted.recipe.id}-{steps}"),
+        )
+    except FloatingPointError as e:
+        return replace(candidate, failure=f"failed in rung {candidate.rung + 1}: {e}")
     accuracy, loss = _validate(module, validation, lesson.task)
     points = tuple({**p, "step": p["step"] + candidate.steps, "accuracy": accuracy} for p in curve[-1:])
     return replace(
@@ -151,7 +156,14 @@ def search(
         total = sum(steps - c.steps for c in candidates)
         with progress.stage(f"Train {len(candidates)} candidates to {steps} steps", total=total) as stage:
             items = [(c, steps) for c in candidates]
-            candidates = run_tasks(advance, school, items, workers=workers, on_step=stage.advance)
+            trained = run_tasks(advance, school, items, workers=workers, on_step=stage.advance)
+            trials += [c.trial("") for c in trained if c.failure]
+            candidates = [c for c in trained if not c.failure]
+            if not candidates:
+                raise ThumbnetError(
+                    f"All candidates failed: {trained[0].failure}.",
+                    "Check that targets and inputs are finite and of a usual size.",
+                )
             stage.advance(0, info=f"best {metric.text(_best(candidates, lesson.task))}")
         if rung == 0 and effort is usual and stage.step_seconds is not None:  # nobody knows yet how long it takes
             _forecast(effort, len(lesson.train), stage.step_seconds, progress)

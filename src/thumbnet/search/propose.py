@@ -20,7 +20,7 @@ from thumbnet.search.space import Space
 from thumbnet.search.variants import Variant
 from thumbnet.targets.target import Target
 
-MAX_CUTS, MAX_RESOLUTIONS = 4, 4
+MAX_CUTS = 4
 BUNDLE = 8  # shapes that are fitted in one task: neighbours share what they know of each other
 
 
@@ -78,7 +78,7 @@ def fitter_of(bench: Bench) -> Fitter:
 def shapes_of(fitter: Fitter, variants: Sequence[Sequence[Variant]]) -> Iterator[Shape]:
     """The shapes of the reference's own operations, and those of structures chosen for these limits."""
     space = fitter.space
-    resolutions = space.resolutions[:MAX_RESOLUTIONS] or (None,)
+    resolutions = space.resolutions or (None,)
     for cut in (None, *_spread(space.cuts, MAX_CUTS)):
         chosen = [Plan(s) for s in fitter.skips(cut)] + _plans(fitter, variants, cut)
         for resolution in resolutions:

@@ -21,6 +21,7 @@ from thumbnet.graph.passes import clean
 from thumbnet.integer.lower import lower
 from thumbnet.progress import Progress
 from thumbnet.results import Constraints, TrialState
+from thumbnet.search import halving
 from thumbnet.search.efforts import EFFORTS, Effort, effort_named
 from thumbnet.search.fit import Fitter
 from thumbnet.search.halving import search
@@ -176,6 +177,27 @@ def test_trials_say_what_became_of_them(space: Space, context: Context) -> None:
     _, trials = search(space.graph, context, proposals, lesson(), effort, Progress.quiet())
     assert [t.reason for t in trials] == ["dropped after rung 0", "dropped after rung 1", ""]
     assert all(t.state == TrialState.FEASIBLE and t.costs is not None for t in trials)
+
+
+def test_a_candidate_whose_loss_is_not_finite_is_a_failed_trial(
+    space: Space, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effort = Effort(3, ((2, 0.25),), 1, 1, 16, 0.1, 64, 0)
+    proposals, _ = propose(bench(space, context), (), effort, Progress.quiet())
+    real, calls = halving.train, []
+
+    def sometimes(*given: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            raise FloatingPointError("the loss became nan at step 3")
+        return real(*given, **named)
+
+    monkeypatch.setattr(halving, "train", sometimes)
+    finalists, trials = search(space.graph, context, proposals, lesson(), effort, Progress.quiet())
+    failed = [t for t in trials if t.state == TrialState.FAILED]
+    assert [t.reason for t in failed] == ["failed in rung 1: the loss became nan at step 3"]
+    assert len(finalists) == 1
+    assert finalists[0].fitted.recipe.id != failed[0].id
 
 
 def test_efforts_are_named_and_consistent() -> None:
