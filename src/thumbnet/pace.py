@@ -51,7 +51,7 @@ PROOF_VECTORS = 68  # that the emulated core computes
 EMULATED_PER_SECOND = 1.5e8  # instructions on all emulated cores together: a cautious figure
 BUILD_SECONDS = 3.0
 POOL_SECONDS = 3.0  # until worker processes have begun, before they are first timed
-TAUGHT_SHARE = 0.5  # of the time for training that teaching blocks may take; else it is left out
+TAUGHT_SHARE = 0.4  # of the time for training that teaching blocks may take; left out where it needs more
 STRUCTURES = 3  # shapes that are fitted, for each one of the reference's own operations
 
 
@@ -125,6 +125,8 @@ class Pace:
         left = self.left(0.0) - fixed
         scalable = training(job.effort.steps(images)) + teaching(job.effort.taught)
         taught = budget.taught_steps(job.effort, left / max(scalable, 1e-9))
+        fewest = budget.taught_steps(job.effort, 0.0)
+        taught = min(taught, budget.largest(teaching, TAUGHT_SHARE * left, fewest))
         if taught and teaching(taught) > TAUGHT_SHARE * left:
             taught = 0
             self.progress.note("There is no time to teach variants to blocks: widths, depth and input are searched.")

@@ -28,8 +28,8 @@ def finished(name: str, score: float, flash: int = 30 << 10) -> Finished:
     return Finished(name, unused, unused, score, replace(COSTS, flash_bytes=flash), {})
 
 
-def chosen(metric: Metric, limits: Constraints, *of: Finished) -> tuple[str, list[str]]:
-    job = cast(Any, SimpleNamespace(task=SimpleNamespace(metric=metric), limits=limits))
+def chosen(metric: Metric, limits: Constraints, *of: Finished, front: bool = False) -> tuple[str, list[str]]:
+    job = cast(Any, SimpleNamespace(task=SimpleNamespace(metric=metric), limits=limits, front=front))
     said = Noted()
     best = select(job, list(of), cast(Any, SimpleNamespace(val_accuracy=90.0)), Progress(said))
     return best.recipe_id, said.notes
@@ -50,6 +50,15 @@ def test_a_limit_on_quality_that_one_network_keeps_is_kept() -> None:
     limits = Constraints(metric_limit=84.0, max_drop=6.0)
     assert chosen(ACCURACY, limits, finished("a", 83), finished("b", 84.5)) == ("b", [])
     assert chosen(ERROR, Constraints(metric_limit=1.0), finished("a", 1.5), finished("b", 0.9)) == ("b", [])
+
+
+def test_of_a_front_the_smallest_that_keeps_a_limit_on_quality_is_chosen() -> None:
+    networks = finished("a", 80, 1024), finished("b", 88.5, 2048), finished("c", 91, 8192), finished("d", 93, 64 << 10)
+    limits = Constraints(max_drop=2, flash_bytes=32 << 10)
+    assert chosen(ACCURACY, limits, *networks, front=True) == ("b", [])
+    assert chosen(ACCURACY, limits, *networks) == ("c", [])
+    assert chosen(ACCURACY, Constraints(flash_bytes=32 << 10), *networks, front=True) == ("c", [])
+    assert chosen(ACCURACY, Constraints(metric_limit=99), *networks, front=True)[0] == "d"
 
 
 def test_where_none_keeps_it_the_best_goes_on_and_the_miss_is_told() -> None:
