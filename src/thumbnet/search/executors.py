@@ -7,15 +7,18 @@ and on how many tasks there are, never on how many run at once: sums in floating
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from thumbnet.training.allocator import keep_freed_memory
@@ -27,7 +30,8 @@ Task = Callable[
     [Any, Any, OnStep], Answer
 ]  # (shared, item, on_step): `on_step` hears of steps done since the last call
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
+IDLE_SECONDS = 20
 
 
 def cores() -> int:
@@ -51,22 +55,40 @@ def run_tasks(task: Task[Answer], shared: Any, items: Sequence[Any], *, workers:
         with _threads(threads):
             return [task(shared, item, on_step) for item in items]
     with tempfile.TemporaryDirectory(prefix="thumbnet-") as folder:
-        return _spread(task, shared, items, min(workers, len(items)), threads, Path(folder) / "steps", on_step)
+        return _spread(task, shared, items, workers, _Room(Path(folder), len(items), threads), on_step)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Where the processes of one call meet: what all tasks share, and a counter of steps for each."""
+
+    folder: Path
+    items: int
+    threads: int  # for each task
+
+    @property
+    def shared(self) -> Path:
+        return self.folder / "shared"
+
+    def steps(self, mode: Literal["w+", "r+"]) -> npt.NDArray[np.int64]:
+        """Mapped by all processes: nothing to lock, nothing to drain."""
+        return np.memmap(self.folder / "steps", np.int64, mode, shape=(self.items,))
 
 
 def _spread(
-    task: Task[Answer], shared: Any, items: Sequence[Any], workers: int, threads: int, counts: Path, on_step: OnStep
+    task: Task[Answer], shared: Any, items: Sequence[Any], workers: int, room: _Room, on_step: OnStep
 ) -> list[Answer]:
     # late: a process with one worker does without
-    from loky import ProcessPoolExecutor
+    import cloudpickle
+    from loky import get_reusable_executor
 
-    # Workers count their steps in a file that all of them have mapped: nothing to lock, nothing to drain.
-    steps = np.memmap(counts, np.int64, "w+", shape=(len(items),))
-    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(task, shared, counts, len(items), threads))
+    room.shared.write_bytes(cloudpickle.dumps((task, shared)))  # for processes of our own, and gone with the call
+    steps, told = room.steps("w+"), 0
+    # The same processes serve call after call; they end when nothing comes for a while.
+    pool = get_reusable_executor(workers, timeout=IDLE_SECONDS, initializer=_begin)
     try:
-        futures = [pool.submit(_one, k, item) for k, item in enumerate(items)]
-        told = 0
-        pending: set[Future[Answer]] = set(futures)
+        futures: list[Future[Answer]] = [pool.submit(_one, room, k, item) for k, item in enumerate(items)]
+        pending = set(futures)
         while pending:
             done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
@@ -75,26 +97,29 @@ def _spread(
             if told > before:
                 on_step(told - before, "")
         return [future.result() for future in futures]
-    finally:
+    except BaseException:
         pool.shutdown(wait=True, kill_workers=True)
+        raise
 
 
 _worker: dict[str, Any] = {}
 
 
-def _begin(task: Task[Any], shared: Any, counts: Path, items: int, threads: int) -> None:
+def _begin() -> None:
     """Once in each worker. Ctrl-C is for the process that the user sees; it ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
-    torch.set_num_threads(threads)
-    _worker.update(task=task, shared=shared, steps=np.memmap(counts, np.int64, "r+", shape=(items,)))
 
 
-def _one(position: int, item: Any) -> Any:
-    steps = _worker["steps"]
+def _one(room: _Room, position: int, item: Any) -> Any:
+    if _worker.get("room") != room:
+        _worker.clear()  # before the next is loaded, so that there are never two
+        task, shared = pickle.loads(room.shared.read_bytes())
+        _worker.update(room=room, task=task, shared=shared, steps=room.steps("r+"))
+    torch.set_num_threads(room.threads)
 
     def count(done: int, info: str) -> None:
-        steps[position] += done
+        _worker["steps"][position] += done
 
     return _worker["task"](_worker["shared"], item, count)
 
