@@ -203,7 +203,7 @@ class Pace:
         if over > 0.05 * (self.job.time_limit or 0.0):
             self.progress.note(f"The time limit will be missed by about {duration(over)}: {steps} steps are the least.")
         else:
-            self.progress.note(f"{duration(left)} are left for training: {steps:,} steps.")
+            self.progress.note(f"{duration(max(0.0, left))} are left for training: {steps:,} steps.")
         return {"steps": steps, "seconds": round(seconds(steps), 1), "left": round(left, 1)}
 
     # --- rates

@@ -11,11 +11,12 @@ from training_cases import preprocessing, residual_network, stripes
 from thumbnet.data import Augmentation
 from thumbnet.search import budget
 from thumbnet.search.budget import Final, Rate, largest, least_steps, makespan, rungs_seconds, scaled, taught_steps
-from thumbnet.search.efforts import EFFORTS
+from thumbnet.search.efforts import EFFORTS, Effort
 from thumbnet.search.lesson import Lesson
 from thumbnet.training.distill import CrossEntropy
 from thumbnet.training.module import GraphModule
 
+SMALL = Effort(12, ((4, 0.1), (2, 0.25)), 1, 10, 0, 0.3, 320, 40)
 SECONDS = st.lists(st.floats(0, 100), min_size=1, max_size=12)
 
 
@@ -52,7 +53,7 @@ def test_the_proportions_of_an_effort_stay(name: str, steps: int) -> None:
 
 
 def test_rungs_take_what_their_candidates_take_side_by_side() -> None:
-    effort = scaled(EFFORTS["quick"], 100)  # 4 candidates to 10 steps, 2 to 25
+    effort = scaled(SMALL, 100)  # 4 candidates to 10 steps, 2 to 25
     rates = [Rate(1.0, 2.0, 3.0)] * 4
     first, second = 2 * (10 + 5), 1 * (15 + 5)
     assert rungs_seconds(effort, rates, 500, 2, 0.5) == pytest.approx(first + second + 2 * 0.5)
@@ -64,8 +65,7 @@ def test_a_finalist_is_trained_twice_and_judged_along_the_way() -> None:
 
 
 def test_variants_learn_in_proportion_within_bounds() -> None:
-    effort = EFFORTS["quick"]
-    assert [taught_steps(effort, f) for f in (0.0, 0.5, 1.0, 100.0)] == [8, 20, 40, 160]
+    assert [taught_steps(SMALL, f) for f in (0.0, 0.5, 1.0, 100.0)] == [8, 20, 40, 160]
 
 
 @pytest.fixture
