@@ -7,7 +7,11 @@ the optimum in milliseconds). Its answer is a structure; `Fitter` then finds wid
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,11 +84,32 @@ def choose(
         row[[first[block] + option for block, option in enumerate(other)]] = 1
         constraints.append(LinearConstraint(row[None], -np.inf, len(sizes) - min(DIFFERENT, len(sizes))))
     aim = np.concatenate([np.asarray(block, float) for block in losses])
-    found = milp(aim, integrality=np.ones(total), bounds=Bounds(0, 1), constraints=constraints)
+    with _quiet_library():
+        found = milp(aim, integrality=np.ones(total), bounds=Bounds(0, 1), constraints=constraints)
     if found.x is None:
         return None
     taken: npt.NDArray[np.intp] = np.flatnonzero(found.x > 0.5)
     return [int(k - first[block]) for block, k in enumerate(taken)]
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """HiGHS, as SciPy 1.17 has it, prints lines for its own developers to standard output, whatever it is told."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed
+        yield
+        return
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        try:
+            yield
+        finally:
+            with suppress(OSError, AttributeError):
+                ctypes.CDLL(None).fflush(None)  # what C still holds back belongs there, too
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def plans(
