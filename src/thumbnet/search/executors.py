@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from thumbnet.errors import ThumbnetError
 from thumbnet.training.allocator import keep_freed_memory
 
 Item = TypeVar("Item")
@@ -82,7 +84,8 @@ def _spread(
     import cloudpickle
     from loky import get_reusable_executor
 
-    room.shared.write_bytes(cloudpickle.dumps((task, shared)))  # for processes of our own, and gone with the call
+    with room.shared.open("wb") as file:  # for processes of our own, and gone with the call
+        cloudpickle.dump((task, shared), file)
     steps, told = room.steps("w+"), 0
     # The same processes serve call after call; they end when nothing comes for a while.
     pool = get_reusable_executor(workers, timeout=IDLE_SECONDS, initializer=_begin)
@@ -97,6 +100,12 @@ def _spread(
             if told > before:
                 on_step(told - before, "")
         return [future.result() for future in futures]
+    except BrokenProcessPool as e:
+        pool.shutdown(wait=True, kill_workers=True)
+        raise ThumbnetError(
+            "A process of the search ended by itself, most likely for want of memory.",
+            "Run again with --workers 1, which takes less; what was finished is kept.",
+        ) from e
     except BaseException:
         pool.shutdown(wait=True, kill_workers=True)
         raise
@@ -114,7 +123,8 @@ def _begin() -> None:
 def _one(room: _Room, position: int, item: Any) -> Any:
     if _worker.get("room") != room:
         _worker.clear()  # before the next is loaded, so that there are never two
-        task, shared = pickle.loads(room.shared.read_bytes())
+        with room.shared.open("rb") as file:
+            task, shared = pickle.load(file)
         _worker.update(room=room, task=task, shared=shared, steps=room.steps("r+"))
     torch.set_num_threads(room.threads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -24,6 +25,10 @@ class Lesson:
     seed: int
     task: Task = field(default_factory=lambda: Classification(()))
     _cache: dict[tuple[int, ...], tuple[Images, Images]] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Other processes decode and resize what they need themselves."""
+        return {**self.__dict__, "_cache": {}}
 
     @property
     def batch(self) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
+from thumbnet.errors import ThumbnetError
 from thumbnet.search.executors import OnStep, cores, run_tasks, threads_of
 
 
@@ -42,6 +45,13 @@ def test_the_answers_do_not_depend_on_the_number_of_workers() -> None:
 def test_an_error_is_raised_here(workers: int) -> None:
     with pytest.raises(ValueError, match="the second"):
         run_tasks(failing, None, [1, 2, 3], workers=workers, on_step=lambda steps, info: None)
+
+
+def test_a_process_that_ends_by_itself_is_told_without_a_traceback() -> None:
+    with pytest.raises(ThumbnetError, match="ended by itself") as told:
+        run_tasks(lambda s, item, on: os._exit(9), None, [1, 2], workers=2, on_step=lambda s, i: None)
+    assert "--workers 1" in told.value.hint
+    assert run_tasks(product, torch.eye(200), [1, 2], workers=2, on_step=lambda s, i: None)  # the next call works
 
 
 def test_functions_that_no_module_has_travel_too() -> None:
