@@ -26,7 +26,6 @@ from thumbnet.training.loop import Images, Point, Schedule, assess, recalibrate,
 from thumbnet.training.module import GraphModule
 
 RATE = 2e-3
-AVERAGE = 0.9  # decay of the weights' moving average: few steps leave noise that rankings should not see
 QUANTIZED = 1.7  # seconds of a quantization-aware step, as a multiple of another one's
 TOLD_SECONDS = 30  # less is not worth a word
 Halve = Callable[[list["Candidate"], int], tuple[list["Candidate"], list["Candidate"]]]
@@ -103,9 +102,7 @@ def advance(school: School, item: tuple[Candidate, int], on_step: OnStep) -> Can
             module,
             training,
             lesson.objective,
-            Schedule(
-                steps - candidate.steps, batch=lesson.batch, rate=RATE, final_rate=0.1, warmup=0.1, average=AVERAGE
-            ),
+            Schedule(steps - candidate.steps, batch=lesson.batch, rate=RATE, final_rate=0.1, warmup=0.1),
             augmentation=lesson.augmentation,
             seed=lesson.seed + candidate.steps,
             on_step=on_step,

@@ -21,7 +21,6 @@ from thumbnet.search.variants import Variant
 from thumbnet.targets.target import Target
 
 MAX_CUTS = 4
-WORTH = 1 / 3  # of the importance that the best keeps, at least
 BUNDLE = 8  # shapes that are fitted in one task: neighbours share what they know of each other
 
 
@@ -113,10 +112,8 @@ def _spread(cuts: Sequence[str], count: int) -> list[str]:
 
 def diverse(fitted: list[Fitted], count: int) -> list[Fitted]:
     """As different as can be: each next one shares least with those already chosen; of equals, what keeps most of the
-    reference's importance. Those that keep little of it are left out: a network that ends after its first layer learns
-    fast and is soon at its end."""
-    least = WORTH * max((f.kept for f in fitted), default=0.0)
-    left = sorted((f for f in fitted if f.kept >= least), key=lambda f: (-f.kept, f.recipe.id))
+    reference's importance."""
+    left = sorted(fitted, key=lambda f: (-f.kept, f.recipe.id))
     seen: Counter[tuple[str, object]] = Counter()
     chosen: list[Fitted] = []
     while left and len(chosen) < count:
