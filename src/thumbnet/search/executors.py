@@ -25,12 +25,9 @@ import torch
 from thumbnet.errors import ThumbnetError
 from thumbnet.training.allocator import keep_freed_memory
 
-Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 OnStep = Callable[[int, str], None]
-Task = Callable[
-    [Any, Any, OnStep], Answer
-]  # (shared, item, on_step): `on_step` hears of steps done since the last call
+Task = Callable[[Any, Any, OnStep], Answer]  # (shared, item, on_step), which hears of steps since it heard last
 
 POLL_SECONDS = 0.2
 IDLE_SECONDS = 20

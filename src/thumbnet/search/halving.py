@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import torch
 from torch import nn
 
 from thumbnet.data import Classification, Task
@@ -22,7 +21,7 @@ from thumbnet.search.recipe import Context
 from thumbnet.search.shape import Fitted
 from thumbnet.training.checkpoint import Checkpoints
 from thumbnet.training.head import refit_head, rescale_head
-from thumbnet.training.loop import Images, Point, Schedule, assess, recalibrate, train
+from thumbnet.training.loop import Images, Point, Schedule, assess, draw_some, recalibrate, train
 from thumbnet.training.module import GraphModule
 
 RATE = 2e-3
@@ -79,8 +78,7 @@ def score(school: School, fitted: Fitted, on_step: OnStep) -> Candidate:
     lesson = school.lesson
     module = GraphModule(fitted.recipe.apply(school.reference, school.context))
     training, validation = lesson.images(module.graph.inputs[0].shape)
-    generator = torch.Generator().manual_seed(lesson.seed)
-    chosen = torch.randperm(len(training), generator=generator)[: school.scoring_images]
+    chosen = draw_some(len(training), school.scoring_images, lesson.seed)
     recalibrate(module, training, chosen)
     fitting = len(chosen) * 3 // 4  # the scale is found on images that the layer was not fitted to
     refitted = lesson.teacher is not None and refit_head(module, training, chosen[:fitting], lesson.teacher)

@@ -237,8 +237,7 @@ class _Judge:
 
     def of(self, graph: Graph) -> _Judged:
         module = GraphModule(graph)
-        shape = graph.inputs[0].shape
-        training, validation = self.lesson.images((shape[1], shape[2]) if len(shape) == 3 else (1, shape[0]))
+        training, validation = self.lesson.images(graph.inputs[0].shape)
         chosen = draw_some(len(training), IMAGES, self.lesson.seed)
         recalibrate(module, training, chosen)
         if self.lesson.teacher is not None:

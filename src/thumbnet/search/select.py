@@ -22,12 +22,12 @@ from thumbnet.graph.blocks import Block, part
 from thumbnet.graph.graph import Graph
 from thumbnet.graph.ops import op_of
 from thumbnet.search.moves import SetBits
+from thumbnet.search.moves.layers import CHANNEL_BYTES
 from thumbnet.search.recipe import Context, Move
 from thumbnet.search.shape import Plan
 from thumbnet.search.variants import Variant
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the reference's widths, for which a structure is chosen
-CHANNEL_BYTES = 12  # bias, multiplier and shift of an output channel
 LAYER_BYTES = 56  # of code that calls a layer's kernel, about
 ALTERNATIVES = 2  # structures for each fraction: the best, and the best that differs in `DIFFERENT` blocks
 DIFFERENT = 3
